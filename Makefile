@@ -1,0 +1,55 @@
+# pg_tandem: build with PGXS.  PG_CONFIG chooses the PostgreSQL installation.
+
+MODULE_big = pg_tandem
+EXTENSION = pg_tandem
+DATA = extension/pg_tandem--0.1.sql
+DOCS =
+
+OBJS = \
+	extension/accept.o \
+	extension/capture.o \
+	extension/event.o \
+	extension/gate.o \
+	extension/handshake.o \
+	extension/incarnation.o \
+	extension/lag.o \
+	extension/listen.o \
+	extension/offer.o \
+	extension/pg_tandem.o \
+	extension/rcvwal.o \
+	extension/receiver.o \
+	extension/sender.o \
+	extension/sqlfuncs.o \
+	extension/uplink.o \
+	extension/walfile.o \
+	link/auth.o \
+	link/conn.o \
+	link/frame.o \
+	link/tcp.o \
+	link/tls.o
+
+REGRESS = settings surface
+
+PG_CONFIG ?= pg_config
+
+# The server's headers are not ours to mend: as system headers they do not warn.
+PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) \
+	-isystem $(shell $(PG_CONFIG) --includedir) -I$(srcdir) -I.
+PG_CFLAGS = -Wall -Wextra -Werror -Wno-declaration-after-statement
+SHLIB_LINK = -lpq -lssl -lcrypto -ldl
+
+# No bitcode: nothing here is worth inlining into a query.
+override with_llvm = no
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(OBJS): $(wildcard extension/*.h link/*.h)
+
+# The remaining tests: scripts/test says how each part is run.
+.PHONY: check-unit format
+check-unit:
+	$(MAKE) -C test/unit check
+
+format:
+	clang-format -i extension/*.[ch] link/*.[ch]

@@ -1,0 +1,215 @@
+/* pg_tandem 0.1 */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION pg_tandem" to load this file. \quit
+
+CREATE FUNCTION tandem.get_status(
+	OUT node_name text,
+	OUT role text,
+	OUT term bigint,
+	OUT incarnation integer,
+	OUT timeline integer,
+	OUT state text,
+	OUT since timestamptz,
+	OUT reason text,
+	OUT released_lsn pg_lsn,
+	OUT capture text,
+	OUT capture_reason text,
+	OUT unreplicated_commits bigint)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'tandem_status'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION tandem.get_links(
+	OUT name text,
+	OUT address text,
+	OUT transport text,
+	OUT encrypted boolean,
+	OUT state text,
+	OUT mode text,
+	OUT in_sync boolean,
+	OUT sent_lsn pg_lsn,
+	OUT written_lsn pg_lsn,
+	OUT flushed_lsn pg_lsn,
+	OUT replayed_lsn pg_lsn,
+	OUT lag_bytes bigint,
+	OUT write_lag interval,
+	OUT flush_lag interval,
+	OUT replay_lag interval,
+	OUT wal_bytes bigint,
+	OUT wire_bytes bigint,
+	OUT round_trip interval,
+	OUT since timestamptz,
+	OUT last_reply timestamptz,
+	OUT connects bigint,
+	OUT slot_name text,
+	OUT pid integer,
+	OUT walsender_pid integer,
+	OUT last_error text)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'tandem_links'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION tandem.get_receiver(
+	OUT state text,
+	OUT since timestamptz,
+	OUT primary_name text,
+	OUT address text,
+	OUT transport text,
+	OUT encrypted boolean,
+	OUT written_lsn pg_lsn,
+	OUT durable_lsn pg_lsn,
+	OUT bound_lsn pg_lsn,
+	OUT replayed_lsn pg_lsn,
+	OUT wal_bytes bigint,
+	OUT flushes bigint,
+	OUT connects bigint,
+	OUT last_message timestamptz,
+	OUT pid integer,
+	OUT last_error text)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'tandem_receiver'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION tandem.get_capture(
+	OUT point text,
+	OUT reason text,
+	OUT wakeups bigint,
+	OUT reads bigint,
+	OUT bytes_read bigint)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'tandem_capture'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION tandem.get_events(
+	OUT id bigint,
+	OUT "time" timestamptz,
+	OUT kind text,
+	OUT name text,
+	OUT message text)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'tandem_events'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+CREATE VIEW tandem.status AS SELECT * FROM tandem.get_status();
+CREATE VIEW tandem.links AS SELECT * FROM tandem.get_links();
+CREATE VIEW tandem.receiver AS SELECT * FROM tandem.get_receiver();
+CREATE VIEW tandem.capture AS SELECT * FROM tandem.get_capture();
+CREATE VIEW tandem.events AS SELECT * FROM tandem.get_events();
+
+CREATE FUNCTION tandem.pause_link(name text) RETURNS void
+AS 'MODULE_PATHNAME', 'tandem_pause_link'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+CREATE FUNCTION tandem.resume_link(name text) RETURNS void
+AS 'MODULE_PATHNAME', 'tandem_resume_link'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+CREATE FUNCTION tandem.set_alone(reason text) RETURNS void
+AS 'MODULE_PATHNAME', 'tandem_set_alone'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+CREATE FUNCTION tandem.set_in_sync() RETURNS void
+AS 'MODULE_PATHNAME', 'tandem_set_in_sync'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+CREATE FUNCTION tandem.wait_for(lsn pg_lsn, timeout interval) RETURNS boolean
+AS 'MODULE_PATHNAME', 'tandem_wait_for'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+REVOKE ALL ON FUNCTION tandem.get_status() FROM PUBLIC;
+REVOKE ALL ON FUNCTION tandem.get_links() FROM PUBLIC;
+REVOKE ALL ON FUNCTION tandem.get_receiver() FROM PUBLIC;
+REVOKE ALL ON FUNCTION tandem.get_capture() FROM PUBLIC;
+REVOKE ALL ON FUNCTION tandem.get_events() FROM PUBLIC;
+REVOKE ALL ON FUNCTION tandem.pause_link(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tandem.resume_link(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tandem.set_alone(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tandem.set_in_sync() FROM PUBLIC;
+REVOKE ALL ON FUNCTION tandem.wait_for(pg_lsn, interval) FROM PUBLIC;
+
+GRANT USAGE ON SCHEMA tandem TO pg_monitor;
+GRANT SELECT ON tandem.status, tandem.links, tandem.receiver, tandem.capture, tandem.events
+	TO pg_monitor;
+GRANT EXECUTE ON FUNCTION tandem.get_status(), tandem.get_links(), tandem.get_receiver(),
+	tandem.get_capture(), tandem.get_events(), tandem.wait_for(pg_lsn, interval) TO pg_monitor;
+
+COMMENT ON SCHEMA tandem IS 'pg_tandem: two servers, one database';
+COMMENT ON FUNCTION tandem.get_status() IS 'rows of the view tandem.status';
+COMMENT ON FUNCTION tandem.get_links() IS 'rows of the view tandem.links';
+COMMENT ON FUNCTION tandem.get_receiver() IS 'rows of the view tandem.receiver';
+COMMENT ON FUNCTION tandem.get_capture() IS 'rows of the view tandem.capture';
+COMMENT ON FUNCTION tandem.get_events() IS 'rows of the view tandem.events';
+COMMENT ON FUNCTION tandem.pause_link(text) IS 'stop sending WAL to a standby; it no longer counts for commits';
+COMMENT ON FUNCTION tandem.resume_link(text) IS 'send WAL to a paused standby again';
+COMMENT ON FUNCTION tandem.set_alone(text) IS 'let commits go on local durability only';
+COMMENT ON FUNCTION tandem.set_in_sync() IS 'let commits wait for a standby again';
+COMMENT ON FUNCTION tandem.wait_for(pg_lsn, interval) IS 'wait until WAL up to lsn is released by the gate, or on a standby replayed; false on timeout';
+
+COMMENT ON VIEW tandem.status IS 'this node: role, term, and whether commits wait for a standby';
+COMMENT ON COLUMN tandem.status.node_name IS 'tandem.node_name of this node';
+COMMENT ON COLUMN tandem.status.role IS 'primary or standby';
+COMMENT ON COLUMN tandem.status.term IS 'grows with every change of primary';
+COMMENT ON COLUMN tandem.status.incarnation IS 'start of the primary within its term';
+COMMENT ON COLUMN tandem.status.timeline IS 'timeline being written or replayed';
+COMMENT ON COLUMN tandem.status.state IS 'in sync: commits wait for a standby; alone: they wait for the local flush only; stalled: they are held; null on a standby';
+COMMENT ON COLUMN tandem.status.since IS 'when the state began';
+COMMENT ON COLUMN tandem.status.reason IS 'why the state began';
+COMMENT ON COLUMN tandem.status.released_lsn IS 'commits up to here may be acknowledged';
+COMMENT ON COLUMN tandem.status.capture IS 'where WAL is captured: write or flush';
+COMMENT ON COLUMN tandem.status.capture_reason IS 'why it is captured there';
+COMMENT ON COLUMN tandem.status.unreplicated_commits IS 'commits acknowledged without a standby because their wait was canceled, since the start';
+
+COMMENT ON VIEW tandem.links IS 'the standbys of this primary';
+COMMENT ON COLUMN tandem.links.name IS 'tandem.node_name of the standby';
+COMMENT ON COLUMN tandem.links.address IS 'address and port the standby connects from';
+COMMENT ON COLUMN tandem.links.transport IS 'what carries the WAL';
+COMMENT ON COLUMN tandem.links.encrypted IS 'whether the link is encrypted';
+COMMENT ON COLUMN tandem.links.state IS 'down, catching up, streaming, paused, or handing over (to the walsender, at shutdown)';
+COMMENT ON COLUMN tandem.links.mode IS 'sync: commits may wait for it; async: they never do';
+COMMENT ON COLUMN tandem.links.in_sync IS 'whether it holds every commit that was acknowledged';
+COMMENT ON COLUMN tandem.links.sent_lsn IS 'WAL sent';
+COMMENT ON COLUMN tandem.links.written_lsn IS 'WAL written by the standby';
+COMMENT ON COLUMN tandem.links.flushed_lsn IS 'WAL durable on the standby';
+COMMENT ON COLUMN tandem.links.replayed_lsn IS 'WAL replayed by the standby';
+COMMENT ON COLUMN tandem.links.lag_bytes IS 'WAL flushed here and not durable there, in bytes';
+COMMENT ON COLUMN tandem.links.write_lag IS 'time from sending WAL to hearing that it is written';
+COMMENT ON COLUMN tandem.links.flush_lag IS 'time from sending WAL to hearing that it is durable';
+COMMENT ON COLUMN tandem.links.replay_lag IS 'time from sending WAL to hearing that it is replayed';
+COMMENT ON COLUMN tandem.links.wal_bytes IS 'bytes of WAL sent since the start';
+COMMENT ON COLUMN tandem.links.wire_bytes IS 'bytes given to the transport since the start';
+COMMENT ON COLUMN tandem.links.round_trip IS 'round trip of the last keepalive';
+COMMENT ON COLUMN tandem.links.since IS 'when the state began';
+COMMENT ON COLUMN tandem.links.last_reply IS 'when the standby was last heard';
+COMMENT ON COLUMN tandem.links.connects IS 'times the link was opened since the start';
+COMMENT ON COLUMN tandem.links.slot_name IS 'replication slot that keeps WAL for the standby';
+COMMENT ON COLUMN tandem.links.pid IS 'link worker';
+COMMENT ON COLUMN tandem.links.walsender_pid IS 'walsender that admitted the standby; idle while the link is up';
+COMMENT ON COLUMN tandem.links.last_error IS 'why the link ended last';
+
+COMMENT ON VIEW tandem.receiver IS 'this standby: its link to the primary, and how far WAL is here';
+COMMENT ON COLUMN tandem.receiver.state IS 'streaming, connecting, streaming without the link, or none';
+COMMENT ON COLUMN tandem.receiver.since IS 'when the state began';
+COMMENT ON COLUMN tandem.receiver.primary_name IS 'tandem.node_name of the primary';
+COMMENT ON COLUMN tandem.receiver.address IS 'address and port of the link';
+COMMENT ON COLUMN tandem.receiver.transport IS 'what carries the WAL';
+COMMENT ON COLUMN tandem.receiver.encrypted IS 'whether the link is encrypted';
+COMMENT ON COLUMN tandem.receiver.written_lsn IS 'WAL received and written';
+COMMENT ON COLUMN tandem.receiver.durable_lsn IS 'WAL received and durable: what a promotion would replay';
+COMMENT ON COLUMN tandem.receiver.bound_lsn IS 'WAL durable on the primary: recovery is shown no more';
+COMMENT ON COLUMN tandem.receiver.replayed_lsn IS 'WAL replayed';
+COMMENT ON COLUMN tandem.receiver.wal_bytes IS 'bytes of WAL received over the link by this walreceiver';
+COMMENT ON COLUMN tandem.receiver.flushes IS 'flushes of received WAL by this walreceiver';
+COMMENT ON COLUMN tandem.receiver.connects IS 'times the link was opened since the start';
+COMMENT ON COLUMN tandem.receiver.last_message IS 'when the primary was last heard';
+COMMENT ON COLUMN tandem.receiver.pid IS 'walreceiver';
+COMMENT ON COLUMN tandem.receiver.last_error IS 'why the link was lost or could not be opened last';
+
+COMMENT ON VIEW tandem.capture IS 'how WAL is learned of and read for the links';
+COMMENT ON COLUMN tandem.capture.point IS 'where WAL is captured: write or flush';
+COMMENT ON COLUMN tandem.capture.reason IS 'why it is captured there';
+COMMENT ON COLUMN tandem.capture.wakeups IS 'times a link worker found new WAL';
+COMMENT ON COLUMN tandem.capture.reads IS 'reads from WAL segments';
+COMMENT ON COLUMN tandem.capture.bytes_read IS 'bytes read from WAL segments';
+
+COMMENT ON VIEW tandem.events IS 'the last changes of role, links and gate';
+COMMENT ON COLUMN tandem.events.id IS 'number of the event since the start';
+COMMENT ON COLUMN tandem.events."time" IS 'when it happened';
+COMMENT ON COLUMN tandem.events.kind IS 'node, link or gate';
+COMMENT ON COLUMN tandem.events.name IS 'node it is about';
+COMMENT ON COLUMN tandem.events.message IS 'what happened and why';

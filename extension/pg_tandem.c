@@ -1,0 +1,321 @@
+/*-------------------------------------------------------------------------
+ *
+ * pg_tandem.c
+ *	  Loading: settings, shared memory, hooks, background workers.
+ *
+ * The library is to be preloaded on every node; what runs follows from the
+ * role.  The workers start when recovery has finished, so on a primary only;
+ * the replaced walreceiver functions act where a walreceiver runs, so on a
+ * standby only.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "tandem.h"
+
+#include <limits.h>
+#include <unistd.h>
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/guc.h"
+#include "utils/varlena.h"
+
+PG_MODULE_MAGIC;
+
+void _PG_init(void);
+
+char *tandem_node_name;
+char *tandem_listen_addresses;
+int tandem_port;
+char *tandem_link_addresses;
+bool tandem_link;
+int tandem_max_links;
+int tandem_link_timeout;
+int tandem_reconnect_interval;
+bool tandem_tls;
+char *tandem_async_links;
+
+TandemShared *tandem = NULL;
+
+static int transport;
+static char *offer_value;
+static char host_name[NAMEDATALEN];
+static shmem_request_hook_type previous_shmem_request = NULL;
+static shmem_startup_hook_type previous_shmem_startup = NULL;
+
+/* ------------------------------------------------------------- settings */
+
+static bool
+name_is_good(const char *name)
+{
+	size_t length = strlen(name);
+
+	return length > 0 && length < NAMEDATALEN &&
+		   strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") ==
+			   length;
+}
+
+static bool
+check_node_name(char **newval, pg_attribute_unused() void **extra,
+				pg_attribute_unused() GucSource source)
+{
+	if ((*newval)[0] == '\0' || name_is_good(*newval))
+		return true;
+	GUC_check_errdetail("A node name has 1 to %d characters out of letters, digits, \"_\", \".\" "
+						"and \"-\".",
+						NAMEDATALEN - 1);
+	return false;
+}
+
+/* Without a name of its own a node is called as its cluster or its host. */
+static const char *
+default_node_name(void)
+{
+	const char *cluster = GetConfigOption("cluster_name", true, false);
+
+	if (cluster != NULL && name_is_good(cluster))
+		return cluster;
+	if (gethostname(host_name, sizeof(host_name) - 1) == 0 && name_is_good(host_name))
+		return host_name;
+	return "node";
+}
+
+static bool
+check_list(char **newval, bool (*check)(char *item), const char *what)
+{
+	char *copy = pstrdup(*newval);
+	List *list;
+	ListCell *cell;
+	bool good = true;
+
+	if (!SplitGUCList(copy, ',', &list))
+	{
+		GUC_check_errdetail("List syntax is invalid.");
+		good = false;
+	}
+	else
+	{
+		foreach (cell, list)
+		{
+			char *item = pstrdup(lfirst(cell));
+
+			if (good && !check(lfirst(cell)))
+			{
+				GUC_check_errdetail("\"%s\" is not %s.", item, what);
+				good = false;
+			}
+			pfree(item);
+		}
+		list_free(list);
+	}
+	pfree(copy);
+	return good;
+}
+
+static bool
+item_is_name(char *item)
+{
+	return name_is_good(item);
+}
+
+static bool
+item_is_address(char *item)
+{
+	char *host;
+	int port;
+
+	return tandem_parse_address(item, 1, &host, &port);
+}
+
+static bool
+item_is_anything(char *item)
+{
+	return item[0] != '\0';
+}
+
+static bool
+check_async_links(char **newval, pg_attribute_unused() void **extra,
+				  pg_attribute_unused() GucSource source)
+{
+	return check_list(newval, item_is_name, "a node name");
+}
+
+static bool
+check_link_addresses(char **newval, pg_attribute_unused() void **extra,
+					 pg_attribute_unused() GucSource source)
+{
+	return check_list(newval, item_is_address, "a host, or a host and a port");
+}
+
+static bool
+check_listen_addresses(char **newval, pg_attribute_unused() void **extra,
+					   pg_attribute_unused() GucSource source)
+{
+	return check_list(newval, item_is_anything, "an address");
+}
+
+static const struct config_enum_entry transport_options[] = {
+	{"auto", 0, false}, {"tcp", 1, false}, {NULL, 0, false}};
+
+static void
+define_settings(void)
+{
+	DefineCustomStringVariable("tandem.node_name", "Name of this node, distinct on every node.",
+							   "The default is cluster_name, or else the host's name.",
+							   &tandem_node_name, "", PGC_POSTMASTER, 0, check_node_name, NULL,
+							   NULL);
+	DefineCustomStringVariable("tandem.listen_addresses",
+							   "Addresses on which a primary listens for links.",
+							   "The default is listen_addresses.", &tandem_listen_addresses, "",
+							   PGC_POSTMASTER, GUC_LIST_INPUT, check_listen_addresses, NULL, NULL);
+	DefineCustomIntVariable("tandem.port", "TCP port on which a primary listens for links.", NULL,
+							&tandem_port, 5442, 1, 65535, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"tandem.link_addresses", "Addresses a standby is told to open its link to.",
+		"A list of host or host:port, tried in this order. The default is the address that the "
+		"standby's own connection reached.",
+		&tandem_link_addresses, "", PGC_SIGHUP, GUC_LIST_INPUT, check_link_addresses, NULL, NULL);
+	DefineCustomBoolVariable("tandem.link", "Lets a standby receive WAL over a link.",
+							 "When off, it streams as PostgreSQL does by itself.", &tandem_link,
+							 true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("tandem.transport", "Transport that a link uses.", NULL, &transport, 0,
+							 transport_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tandem.max_links", "Number of standbys that a primary can serve.",
+							"Each takes one of max_worker_processes.", &tandem_max_links, 4, 1, 64,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"tandem.link_timeout", "Time without a sign of life after which a link is given up.", NULL,
+		&tandem_link_timeout, 5000, 100, 3600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"tandem.reconnect_interval", "Longest delay between two attempts to open a link.", NULL,
+		&tandem_reconnect_interval, 1000, 10, 3600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomBoolVariable("tandem.tls", "Encrypts links.",
+							 "The primary's setting holds for its links.", &tandem_tls, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"tandem.async_links", "Names of standbys for which no commit ever waits.", NULL,
+		&tandem_async_links, "", PGC_SIGHUP, GUC_LIST_INPUT, check_async_links, NULL, NULL);
+	DefineCustomStringVariable(
+		"tandem.link_offer", "Where a standby finds the link, and its key.",
+		"Answered on replication connections only.", &offer_value, "", PGC_INTERNAL,
+		GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE | GUC_NO_SHOW_ALL, NULL, NULL, offer_show);
+	MarkGUCPrefixReserved("tandem");
+}
+
+/* -------------------------------------------------------- shared memory */
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(TandemShared, links), mul_size(tandem_max_links, sizeof(TandemLink)));
+}
+
+static void
+shmem_request(void)
+{
+	if (previous_shmem_request != NULL)
+		previous_shmem_request();
+	RequestAddinShmemSpace(shared_size());
+	RequestNamedLWLockTranche("pg_tandem", 3);
+}
+
+static void
+init_shared(void)
+{
+	LWLockPadded *locks = GetNamedLWLockTranche("pg_tandem");
+
+	memset(tandem, 0, shared_size());
+	tandem->gate_lock = &locks[0].lock;
+	tandem->history_lock = &locks[1].lock;
+	tandem->link_lock = &locks[2].lock;
+	if (!pg_strong_random(&tandem->instance, sizeof(tandem->instance)))
+		ereport(FATAL,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random bytes")));
+	SpinLockInit(&tandem->offer_mutex);
+	SpinLockInit(&tandem->event_mutex);
+	SpinLockInit(&tandem->refused_mutex);
+	SpinLockInit(&tandem->receiver.mutex);
+	pg_atomic_init_u64(&tandem->gate.unreplicated, 0);
+	pg_atomic_init_u64(&tandem->capture.wakeups, 0);
+	pg_atomic_init_u64(&tandem->capture.reads, 0);
+	pg_atomic_init_u64(&tandem->capture.bytes, 0);
+	for (int i = 0; i < tandem_max_links; i++)
+		SpinLockInit(&tandem->links[i].mutex);
+}
+
+/*
+ * Runs whenever shared memory is made: at start, and again after a crash of
+ * one of the server's processes.
+ */
+static void
+shmem_startup(void)
+{
+	bool found;
+
+	if (previous_shmem_startup != NULL)
+		previous_shmem_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	tandem = ShmemInitStruct("pg_tandem", shared_size(), &found);
+	if (!found)
+		init_shared();
+	LWLockRelease(AddinShmemInitLock);
+
+	if (!IsUnderPostmaster && IsPostmasterEnvironment)
+	{
+		if (tandem_node_name[0] == '\0')
+			SetConfigOption("tandem.node_name", default_node_name(), PGC_POSTMASTER,
+							PGC_S_DYNAMIC_DEFAULT);
+		incarnation_note_clean_stop();
+		gate_reserve();
+		tandem_listen();
+	}
+}
+
+/* -------------------------------------------------------------- workers */
+
+static void
+register_worker(const char *function, const char *name, const char *type)
+{
+	BackgroundWorker worker = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = 1,
+	};
+
+	strlcpy(worker.bgw_library_name, "pg_tandem", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, function, sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_name, name, sizeof(worker.bgw_name));
+	strlcpy(worker.bgw_type, type, sizeof(worker.bgw_type));
+	RegisterBackgroundWorker(&worker);
+}
+
+/*
+ * Without these lines, "CREATE EXTENSION" works in a server that does not
+ * preload the library; its functions then say what is missing.
+ */
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	define_settings();
+	previous_shmem_request = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	previous_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+	RegisterXactCallback(gate_xact_callback, NULL);
+	receiver_install();
+
+	register_worker("tandem_gate_main", "pg_tandem gate", "pg_tandem gate");
+	for (int i = 1; i <= tandem_max_links; i++)
+	{
+		char name[BGW_MAXLEN];
+
+		snprintf(name, sizeof(name), "pg_tandem link worker %d", i);
+		register_worker("tandem_link_main", name, "pg_tandem link");
+	}
+}

@@ -1,0 +1,659 @@
+/*-------------------------------------------------------------------------
+ *
+ * receiver.c
+ *	  The standby: core's walreceiver process with our transport.
+ *
+ * walreceiver.c in core does its work through a table of functions
+ * (WalReceiverFunctions), which libpqwalreceiver fills.  We fill it first,
+ * keep a copy of what core put there, and replace the members that stream.
+ * Later loads of that library are no-ops, so the table stays ours.
+ *
+ * Everything around stays core's: starting and ending the process, timelines
+ * and history files, the state in pg_stat_wal_receiver, promotion.  While the
+ * link carries the stream, core's loop sees no WAL at all: receive() takes it
+ * from the link, writes, flushes and acknowledges it, and hands core at most a
+ * keepalive a second, as many as frames have come.
+ *
+ * Where the link cannot be had, core streams as it always does, and now and
+ * then we look whether the link can be had again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "receiver.h"
+
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/procarray.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define DRAIN_BYTES   (1024 * 1024) /* before a flush */
+#define KEEPALIVE_MS  1000
+#define PROBE_MS      10000 /* between two looks for the link */
+#define PROBE_FAST_MS 100   /* while a look is under way */
+
+/* The first member of core's struct WalReceiverConn, in all versions. */
+#define LIBPQ(conn)   (*(PGconn **) (conn))
+
+typedef enum StreamMode
+{
+	MODE_NONE,
+	MODE_LINK, /* the link carries the stream, or is being opened */
+	MODE_CORE, /* core streams */
+	MODE_ENDED /* core was to stream but there is no more WAL */
+} StreamMode;
+
+static WalReceiverFunctionsType ours;
+static WalReceiverFunctionsType *core;
+
+static StreamMode mode = MODE_NONE;
+static WalRcvStreamOptions options;
+static char option_slot[NAMEDATALEN];
+static WaitEventSet *wait_set = NULL;
+
+static TimestampTz last_frame; /* when the primary was last heard */
+static int64 last_frame_time;  /* what its clock said */
+static bool frames_since_keepalive;
+static TimestampTz last_keepalive;
+static TimestampTz last_status;
+static TimestampTz last_feedback;
+static bool primary_has_xmin = true; /* so that the first feedback is sent */
+static XLogRecPtr applied_told;
+static TimestampTz next_probe;
+static bool core_was_quiet;
+
+/* Tell the view tandem.receiver. */
+void
+receiver_show(TandemReceiverState state, const char *error)
+{
+	TandemReceiver *show = &tandem->receiver;
+
+	SpinLockAcquire(&show->mutex);
+	if (show->state != state || show->pid != MyProcPid)
+		show->since = GetCurrentTimestamp();
+	show->pid = MyProcPid;
+	show->state = state;
+	show->written = rcvwal.written;
+	show->durable = rcvwal.durable;
+	show->bound = rcvwal.bound;
+	show->wal_bytes = rcvwal.bytes;
+	show->flushes = rcvwal.flushes;
+	show->last_message = last_frame;
+	if (error[0] != '\0')
+		strlcpy(show->last_error, error, sizeof(show->last_error));
+	SpinLockRelease(&show->mutex);
+}
+
+/* -------------------------------------------------------- to the primary */
+
+static void
+put_frame(LinkFrameType type, const uint8_t *payload, size_t length)
+{
+	LinkHeader header = {.type = type};
+
+	if (uplink_conn == NULL)
+		return;
+	header.term = uplink_term;
+	header.lsn = rcvwal.durable;
+	header.time = GetCurrentTimestamp();
+
+	/*
+	 * If there is no room the primary does not read, and will be given up
+	 * for its silence; the next answer says more than this one.
+	 */
+	if (link_frame_put(uplink_conn, &header, payload, length))
+		(void) link_flush(uplink_conn);
+}
+
+static void
+send_ack(int64 echo)
+{
+	LinkAck ack = {.write = rcvwal.written, .flush = rcvwal.durable, .echo = echo};
+	uint8_t payload[sizeof(ack)];
+
+	ack.apply = applied_told = GetXLogReplayRecPtr(NULL);
+	last_status = GetCurrentTimestamp();
+	put_frame(LINK_ACK, payload, link_ack_encode(&ack, payload));
+}
+
+/*
+ * hot_standby_feedback, on our own timer: core's starves while we are busy.
+ * As XLogWalRcvSendHSFeedback() in walreceiver.c.
+ */
+static void
+send_feedback(void)
+{
+	LinkFeedback feedback = {0};
+	uint8_t payload[sizeof(feedback)];
+	TimestampTz now = GetCurrentTimestamp();
+	FullTransactionId next;
+	bool wanted = wal_receiver_status_interval > 0 && hot_standby_feedback;
+
+	if ((!wanted && !primary_has_xmin) || !HotStandbyActive())
+		return;
+	if (last_feedback != 0 && !TimestampDifferenceExceeds(
+								  last_feedback, now, Max(wal_receiver_status_interval, 1) * 1000))
+		return;
+	last_feedback = now;
+	if (wanted)
+		GetReplicationHorizons(&feedback.xmin, &feedback.catalog_xmin);
+	next = ReadNextFullTransactionId();
+	feedback.xmin_epoch = feedback.catalog_xmin_epoch = EpochFromFullTransactionId(next);
+	if (XidFromFullTransactionId(next) < feedback.xmin)
+		feedback.xmin_epoch--;
+	if (XidFromFullTransactionId(next) < feedback.catalog_xmin)
+		feedback.catalog_xmin_epoch--;
+	put_frame(LINK_FEEDBACK, payload, link_feedback_encode(&feedback, payload));
+	primary_has_xmin = TransactionIdIsValid(feedback.xmin) ||
+					   TransactionIdIsValid(feedback.catalog_xmin);
+}
+
+/* What replay has done and the clock asks for, between frames. */
+static void
+send_status(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (GetXLogReplayRecPtr(NULL) != applied_told ||
+		(wal_receiver_status_interval > 0 &&
+		 TimestampDifferenceExceeds(last_status, now, wal_receiver_status_interval * 1000)))
+		send_ack(0);
+	send_feedback();
+}
+
+/* ------------------------------------------------------ from the primary */
+
+typedef enum Drained
+{
+	DRAINED_ALL,      /* nothing more for now */
+	DRAINED_MORE,     /* there is more; flushed in between */
+	DRAINED_HANDOVER, /* the primary sends us back to core's streaming */
+	DRAINED_LOST      /* the link is lost, and has been closed */
+} Drained;
+
+/* What a batch of frames leaves to be done. */
+typedef struct Batch
+{
+	bool bound_moved;
+	bool reply; /* answer at once ... */
+	int64 echo; /* ... with this time */
+	bool tell_written;
+	bool handover;
+	UplinkLoss loss;
+	const char *lost; /* why, or NULL */
+} Batch;
+
+static char write_error[256];
+static bool drained_frames; /* the last drain() took some */
+
+/* Take one frame.  False: the link is lost for batch->lost. */
+static bool
+take_frame(Batch *batch, const LinkHeader *header, const uint8_t *payload)
+{
+	LinkNotice notice;
+
+	batch->lost = NULL;
+	if (header->term != uplink_term)
+		batch->lost = "protocol violation: a frame of another term";
+	else if (header->type == LINK_REFUSE)
+	{
+		if (link_notice_decode(payload, header->length, &notice))
+			batch->lost = psprintf("the primary closed it: %s", notice.message);
+		else
+			batch->lost = "protocol violation: malformed notice";
+	}
+	else if (header->type != LINK_WAL && header->type != LINK_BOUND &&
+			 header->type != LINK_HANDOVER)
+		batch->lost = "protocol violation: unexpected frame";
+	else if (header->type == LINK_WAL && header->lsn != rcvwal.written)
+		batch->lost = "protocol violation: a gap in the WAL";
+	else if (header->type == LINK_WAL &&
+			 !rcvwal_write(header->lsn, payload, header->length, write_error, sizeof(write_error)))
+	{
+		batch->loss = UPLINK_LOST_DISK;
+		batch->lost = write_error;
+	}
+	if (batch->lost != NULL)
+		return false;
+
+	last_frame_time = header->time;
+	batch->handover |= header->type == LINK_HANDOVER;
+	batch->tell_written |= (header->flags & LINK_FLAG_WRITES) != 0;
+	if ((header->flags & LINK_FLAG_REPLY) != 0)
+	{
+		batch->reply = true;
+		batch->echo = header->time;
+	}
+	if (header->bound > rcvwal.bound)
+	{
+		rcvwal.bound = header->bound;
+		batch->bound_moved = true;
+	}
+	return true;
+}
+
+/* Take the frames that are there, up to DRAIN_BYTES.  True if there are more. */
+static bool
+take_frames(Batch *batch)
+{
+	size_t taken = 0;
+
+	for (;;)
+	{
+		LinkHeader header;
+		const uint8_t *payload;
+		LinkDecode decode;
+		ssize_t n;
+
+		while ((decode = link_next(uplink_conn, &header, &payload)) == LINK_DECODE_OK)
+		{
+			last_frame = GetCurrentTimestamp();
+			frames_since_keepalive = true;
+			if (!take_frame(batch, &header, payload))
+				return false;
+		}
+		if (decode != LINK_DECODE_MORE)
+		{
+			batch->lost = psprintf("protocol violation: %s", link_decode_text(decode));
+			return false;
+		}
+		if (taken >= DRAIN_BYTES)
+			return true;
+		n = link_fill(uplink_conn);
+		if (n == LINK_IO_AGAIN)
+			return false;
+		if (n < 0)
+		{
+			batch->lost = link_conn_error(uplink_conn);
+			return false;
+		}
+		taken += n;
+	}
+}
+
+static void
+lose_link(const Batch *batch)
+{
+	if (batch->loss == UPLINK_LOST_DISK)
+	{
+		LinkNotice notice = {.reason = LINK_REASON_DISK};
+		uint8_t payload[LINK_NOTICE_MAX];
+
+		strlcpy(notice.message, batch->lost, sizeof(notice.message));
+		put_frame(LINK_NOTICE, payload, link_notice_encode(&notice, payload));
+	}
+	uplink_down(batch->loss, batch->lost);
+}
+
+/*
+ * Take what the link has brought: write it all, flush once, acknowledge, and
+ * only then wake recovery.
+ */
+static Drained
+drain(void)
+{
+	Batch batch = {0};
+	TimestampTz before = last_frame;
+	bool more = take_frames(&batch);
+
+	drained_frames = last_frame != before;
+
+	if (rcvwal.durable < rcvwal.written)
+	{
+		if (batch.tell_written)
+			send_ack(0);
+		rcvwal_flush();
+		send_ack(batch.echo);
+		batch.bound_moved = true;
+	}
+	else if (batch.reply)
+		send_ack(batch.echo);
+	if (batch.bound_moved)
+	{
+		rcvwal_publish();
+		receiver_show(TANDEM_RCV_STREAMING, "");
+	}
+	if (batch.lost == NULL && !more &&
+		TimestampDifferenceExceeds(last_frame, GetCurrentTimestamp(), tandem_link_timeout))
+	{
+		batch.loss = UPLINK_LOST_SILENT;
+		batch.lost = "nothing was heard from the primary for tandem.link_timeout";
+	}
+	if (batch.lost != NULL)
+	{
+		lose_link(&batch);
+		return DRAINED_LOST;
+	}
+	if (batch.handover)
+		return DRAINED_HANDOVER;
+	return more ? DRAINED_MORE : DRAINED_ALL;
+}
+
+/* -------------------------------------------------------- core's streaming */
+
+/*
+ * Let core stream, from where recovery has been shown: later positions could
+ * be refused.  An error here would end the walreceiver, which must not happen
+ * while there is WAL beyond the bound; then false, and the link is tried
+ * again.
+ */
+static bool
+stream_by_core(WalReceiverConn *conn, const char *why)
+{
+	static char told[256];
+	MemoryContext context = CurrentMemoryContext;
+	bool ahead = rcvwal.durable > rcvwal.bound;
+	volatile bool started = true;
+
+	uplink_stop();
+	rcvwal_close();
+	options.startpoint = Min(rcvwal.durable, rcvwal.bound);
+	PG_TRY();
+	{
+		mode = (core->walrcv_startstreaming)(conn, &options) ? MODE_CORE : MODE_ENDED;
+	}
+	PG_CATCH();
+	{
+		if (!ahead)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		FlushErrorState();
+		started = false;
+	}
+	PG_END_TRY();
+	if (!started)
+	{
+		uplink_start(LIBPQ(conn), options.slotname);
+		return false;
+	}
+	next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROBE_MS);
+	core_was_quiet = false;
+	receiver_show(TANDEM_RCV_CORE, why);
+	if (strcmp(told, why) != 0)
+	{
+		strlcpy(told, why, sizeof(told));
+		tandem_event("link", tandem_node_name, "streaming as core does, without the link: %s", why);
+	}
+	return true;
+}
+
+/*
+ * Core streams.  When it has nothing to do, and everything it received has
+ * been flushed (that is: it also had nothing the time before), look whether
+ * the link can be had.
+ */
+static bool
+link_is_back(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!tandem_link || now < next_probe)
+		return false;
+	next_probe = TimestampTzPlusMilliseconds(now, PROBE_FAST_MS);
+	if (uplink_probe())
+		return true;
+	if (!uplink_probing())
+		next_probe = TimestampTzPlusMilliseconds(now, PROBE_MS);
+	return false;
+}
+
+static int
+receive_from_core(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
+{
+	int length = (core->walrcv_receive)(conn, buffer, wait_fd);
+
+	if (length == 0 && core_was_quiet && link_is_back())
+	{
+		TimeLineID next;
+		XLogRecPtr flushed;
+
+		(core->walrcv_endstreaming)(conn, &next);
+		SpinLockAcquire(&WalRcv->mutex);
+		flushed = WalRcv->flushedUpto;
+		SpinLockRelease(&WalRcv->mutex);
+		rcvwal_continue(flushed);
+		uplink_start(LIBPQ(conn), options.slotname);
+		mode = MODE_LINK;
+		*wait_fd = uplink_fd();
+	}
+	core_was_quiet = length == 0;
+	return length;
+}
+
+/* ------------------------------------------------- the replaced functions */
+
+static bool
+our_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *opts)
+{
+	bool temporary;
+
+	if (opts->logical || !AmWalReceiverProcess())
+		return (core->walrcv_startstreaming)(conn, opts);
+
+	options = *opts;
+	if (opts->slotname != NULL)
+	{
+		strlcpy(option_slot, opts->slotname, sizeof(option_slot));
+		options.slotname = option_slot;
+	}
+	rcvwal_begin(opts->proto.physical.startpointTLI, opts->startpoint);
+	last_frame = GetCurrentTimestamp();
+
+	/* A temporary slot belongs to the walsender; no link worker can hold it. */
+	SpinLockAcquire(&WalRcv->mutex);
+	temporary = WalRcv->is_temp_slot;
+	SpinLockRelease(&WalRcv->mutex);
+	if (temporary)
+	{
+		(void) stream_by_core(conn, "wal_receiver_create_temp_slot is on");
+		return mode == MODE_CORE;
+	}
+	uplink_start(LIBPQ(conn), options.slotname);
+	mode = MODE_LINK;
+	return true;
+}
+
+/*
+ * Give core a keepalive if the primary has been heard since the last one.  It
+ * keeps wal_receiver_timeout from striking and pg_stat_wal_receiver true.
+ */
+static bool
+keepalive_due(char **buffer, int *length)
+{
+	static char keepalive[1 + 8 + 8 + 1];
+	TimestampTz now = GetCurrentTimestamp();
+	uint64 lsn = pg_hton64(rcvwal.bound);
+	uint64 sent = pg_hton64((uint64) last_frame_time);
+
+	if (!frames_since_keepalive || !TimestampDifferenceExceeds(last_keepalive, now, KEEPALIVE_MS))
+		return false;
+	frames_since_keepalive = false;
+	last_keepalive = now;
+	keepalive[0] = 'k';
+	memcpy(keepalive + 1, &lsn, 8);
+	memcpy(keepalive + 9, &sent, 8);
+	keepalive[17] = 0; /* no reply wanted */
+	*buffer = keepalive;
+	*length = sizeof(keepalive);
+	return true;
+}
+
+/*
+ * Wait for the link, the latch, or at most 'ms'.  True if the latch is set:
+ * core's loop resets it and looks at what it was set for.
+ */
+static bool
+wait_for_events(long ms)
+{
+	WaitEvent events[2];
+	int n;
+
+	if (wait_set == NULL)
+	{
+		wait_set = CreateWaitEventSet(TopMemoryContext, 3);
+		AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, uplink_fd(), NULL, NULL);
+	}
+	n = WaitEventSetWait(wait_set, ms, events, lengthof(events), WAIT_EVENT_WAL_RECEIVER_MAIN);
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].events & WL_LATCH_SET)
+			return true;
+	}
+	return false;
+}
+
+static int
+our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
+{
+	int length;
+
+	if (mode == MODE_ENDED)
+		return -1;
+	if (mode != MODE_LINK)
+		return receive_from_core(conn, buffer, wait_fd);
+
+	*wait_fd = uplink_fd();
+	for (;;)
+	{
+		const char *without_link = NULL;
+		long wait_ms = 100;
+		bool open = uplink_conn != NULL && uplink_is_open();
+
+		if (open)
+		{
+			switch (drain())
+			{
+				case DRAINED_MORE:
+					wait_ms = 0;
+					break;
+				case DRAINED_HANDOVER:
+					without_link = "the primary is stopping the link";
+					break;
+				case DRAINED_ALL:
+				case DRAINED_LOST:
+					break;
+			}
+			if (!tandem_link && without_link == NULL)
+				without_link = "tandem.link is off";
+		}
+		if (open && drained_frames && without_link == NULL && uplink_is_open())
+			uplink_watch(); /* busy: nothing else needs a look now */
+		else if (without_link == NULL)
+		{
+			switch (uplink_step())
+			{
+				case UPLINK_STREAM:
+					if (!open)
+					{
+						/* just opened: say where we are, then look for frames */
+						last_frame = GetCurrentTimestamp();
+						primary_has_xmin = true;
+						last_feedback = 0;
+						send_ack(0);
+						send_feedback();
+						continue;
+					}
+					send_status();
+					break;
+				case UPLINK_NO_LINK:
+				case UPLINK_NEW_TIMELINE:
+					without_link = uplink_why_no_link();
+					break;
+				case UPLINK_WAIT:
+					wait_ms = Min(wait_ms, uplink_timeout());
+					break;
+			}
+		}
+		if (without_link != NULL && stream_by_core(conn, without_link))
+			return our_receive(conn, buffer, wait_fd);
+		if (keepalive_due(buffer, &length))
+			return length;
+		if (wait_for_events(wait_ms))
+			return 0;
+	}
+}
+
+/*
+ * Core's own messages: its status is ours to complete, because it does not
+ * know what the link has brought; its feedback is passed on.
+ */
+static void
+our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
+{
+	if (mode == MODE_LINK)
+	{
+		if (buffer[0] == 'r')
+			send_ack(0);
+		else if (buffer[0] == 'h')
+		{
+			last_feedback = 0; /* core wants it said now */
+			send_feedback();
+		}
+		return;
+	}
+	if (mode == MODE_CORE && buffer[0] == 'r' && nbytes == 34)
+	{
+		char reply[34];
+		uint64 write;
+		uint64 flush;
+
+		memcpy(reply, buffer, sizeof(reply));
+		memcpy(&write, reply + 1, 8);
+		memcpy(&flush, reply + 9, 8);
+		write = pg_hton64(Max(pg_ntoh64(write), rcvwal.durable));
+		flush = pg_hton64(Max(pg_ntoh64(flush), rcvwal.durable));
+		memcpy(reply + 1, &write, 8);
+		memcpy(reply + 9, &flush, 8);
+		(core->walrcv_send)(conn, reply, nbytes);
+		return;
+	}
+	(core->walrcv_send)(conn, buffer, nbytes);
+}
+
+static void
+our_endstreaming(WalReceiverConn *conn, TimeLineID *next_tli)
+{
+	if (mode == MODE_ENDED || mode == MODE_LINK)
+		*next_tli = uplink_timeline;
+	else
+		(core->walrcv_endstreaming)(conn, next_tli);
+	mode = MODE_NONE;
+}
+
+static void
+our_disconnect(WalReceiverConn *conn)
+{
+	if (mode != MODE_NONE)
+	{
+		uplink_stop();
+		receiver_show(TANDEM_RCV_NONE, "");
+	}
+	mode = MODE_NONE;
+	(core->walrcv_disconnect)(conn);
+}
+
+/*
+ * Put our functions into core's table.  In the postmaster, while preloading.
+ */
+void
+receiver_install(void)
+{
+	load_file("libpqwalreceiver", false);
+	core = WalReceiverFunctions;
+	ours = *core;
+	ours.walrcv_startstreaming = our_startstreaming;
+	ours.walrcv_endstreaming = our_endstreaming;
+	ours.walrcv_receive = our_receive;
+	ours.walrcv_send = our_send;
+	ours.walrcv_disconnect = our_disconnect;
+	WalReceiverFunctions = &ours;
+}

@@ -1,0 +1,81 @@
+/*-------------------------------------------------------------------------
+ *
+ * receiver.h
+ *	  The standby's side: what receiver.c, uplink.c and rcvwal.c share.  All
+ *	  of it lives in the walreceiver process.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TANDEM_RECEIVER_H
+#define TANDEM_RECEIVER_H
+
+#include "tandem.h"
+
+#include "libpq-fe.h"
+
+/* --------------------------------------------------------------- rcvwal.c */
+
+/* How far the WAL of this timeline is here. */
+typedef struct ReceivedWal
+{
+	TimeLineID timeline;
+	XLogRecPtr written;
+	XLogRecPtr durable;
+	XLogRecPtr bound; /* the primary's flush: recovery is shown no more */
+	uint64 bytes;
+	uint64 flushes;
+} ReceivedWal;
+
+extern ReceivedWal rcvwal;
+
+extern void rcvwal_begin(TimeLineID timeline, XLogRecPtr start);
+extern void rcvwal_continue(XLogRecPtr flushed);
+extern bool
+rcvwal_write(XLogRecPtr start, const uint8_t *data, size_t length, char *error, size_t error_size);
+extern bool rcvwal_has_room(char *error, size_t error_size);
+extern void rcvwal_flush(void);
+extern void rcvwal_publish(void);
+extern void rcvwal_discard(TimeLineID timeline, XLogRecPtr from);
+extern void rcvwal_close(void);
+
+/* --------------------------------------------------------------- uplink.c */
+
+typedef enum UplinkResult
+{
+	UPLINK_WAIT,        /* in progress: wait for uplink_fd() or uplink_timeout() */
+	UPLINK_STREAM,      /* the link is open */
+	UPLINK_NO_LINK,     /* the primary is there but the link cannot be had:
+						 * stream as core does */
+	UPLINK_NEW_TIMELINE /* the primary is on another timeline */
+} UplinkResult;
+
+/* The open link, for receiver.c; NULL unless UPLINK_STREAM. */
+extern LinkConn *uplink_conn;
+extern uint64 uplink_term;
+extern TimeLineID uplink_timeline; /* the primary's, from its last offer */
+
+/* How the open link was lost. */
+typedef enum UplinkLoss
+{
+	UPLINK_LOST_CLOSED, /* by the primary, or for what it sent */
+	UPLINK_LOST_SILENT, /* nothing was heard for too long */
+	UPLINK_LOST_DISK    /* our own disk does not take the WAL */
+} UplinkLoss;
+
+extern void uplink_start(PGconn *connection, const char *slot);
+extern UplinkResult uplink_step(void);
+extern void uplink_down(UplinkLoss loss, const char *why);
+extern void uplink_stop(void);
+extern bool uplink_probe(void);
+extern bool uplink_probing(void);
+extern bool uplink_is_open(void);
+extern int uplink_fd(void);
+extern long uplink_timeout(void);
+extern const char *uplink_why_no_link(void);
+extern void uplink_watch(void);
+
+/* ------------------------------------------------------------- receiver.c */
+
+extern void receiver_show(TandemReceiverState state, const char *error);
+
+#endif /* TANDEM_RECEIVER_H */

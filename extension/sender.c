@@ -1,0 +1,869 @@
+/*-------------------------------------------------------------------------
+ *
+ * sender.c
+ *	  The link worker: sends WAL to one standby and takes its answers.
+ *
+ * A fixed number of workers (tandem.max_links) runs while the server is a
+ * primary.  An idle one waits in accept.c; one that serves a standby does
+ * nothing else, so a slow standby holds no other.
+ *
+ * The standby's own walsender idles meanwhile.  The worker borrows its entry
+ * in WalSndCtl->walsnds[], so that pg_stat_replication tells what the link
+ * does, and so that (up to PostgreSQL 15) core wakes the worker after a
+ * flush.  It holds the slot that the standby names, and moves it.  The entry
+ * belongs to the walsender's pid, which is checked at every use: when that
+ * process is gone, so is the standby's authentication, and the link ends.
+ *
+ * Background workers are ended before the shutdown checkpoint is written,
+ * walsenders after it.  So on SIGTERM the worker gives the slot back, sends
+ * the standby back to its walsender, and leaves when that streams.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "tandem.h"
+
+#include <signal.h>
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/transam.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/procarray.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/ps_status.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+#include "utils/wait_event.h"
+
+#define HANDOVER_MS    2000 /* for the standby to stream from its walsender */
+#define LAZY_BOUND_MS  10   /* a bound without WAL may wait this long */
+#define PING_MS        1000
+#define SLOT_MOVE_MS   100 /* the slot follows the standby at this interval */
+#define WRITE_LEVEL_MS 1000
+
+typedef struct Sender
+{
+	LinkConn *conn;
+	TandemLink *link; /* NULL: nothing to give back */
+	TandemOffer offer;
+	LinkHello hello;
+	WalSnd *entry; /* the borrowed one, or NULL */
+#if WALSND_HAS_LATCH
+	Latch *entry_latch;
+#endif
+	TimeLineID timeline;
+	uint64 term;
+	XLogRecPtr sent;       /* WAL up to here has been given to the connection */
+	XLogRecPtr bound_sent; /* the bound the standby has been told */
+	XLogRecPtr sendable;
+	WalFile file;
+	LagTracker *lag;
+	LinkAck ack; /* the last one */
+	bool acked;  /* there was one */
+	TimestampTz last_received;
+	TimestampTz last_sent;
+	TimestampTz last_ping;
+	TimestampTz slot_moved;
+	TimestampTz writes_seen; /* when sessions last waited for remote_write */
+	TimestampTz handed_over; /* when the standby was sent back, or 0 */
+	WaitEventSet *set;
+	uint64 bytes_out_seen;
+} Sender;
+
+static Sender sender = {.file = {.fd = -1}};
+
+/* Wake the worker that serves a link, for instance to notice a pause. */
+void
+link_wake_worker(const TandemLink *link)
+{
+	PGPROC *proc = link->pid != 0 ? BackendPidGetProc(link->pid) : NULL;
+
+	if (proc != NULL)
+		SetLatch(&proc->procLatch);
+}
+
+/* ------------------------------------------------- the walsender's entry */
+
+/*
+ * Borrow the entry of the standby's walsender.  False if that is gone.
+ */
+static bool
+borrow_entry(Sender *s)
+{
+	WalSnd *entry = &WalSndCtl->walsnds[s->offer.walsnd];
+
+	SpinLockAcquire(&entry->mutex);
+	if (entry->pid != s->offer.pid)
+	{
+		SpinLockRelease(&entry->mutex);
+		return false;
+	}
+	entry->state = WALSNDSTATE_CATCHUP;
+	entry->sentPtr = s->hello.start;
+#if WALSND_HAS_LATCH
+	s->entry_latch = entry->latch;
+	entry->latch = MyLatch;
+#endif
+	SpinLockRelease(&entry->mutex);
+	s->entry = entry;
+	return true;
+}
+
+static void
+return_entry(Sender *s)
+{
+	WalSnd *entry = s->entry;
+
+	if (entry == NULL)
+		return;
+	SpinLockAcquire(&entry->mutex);
+	if (entry->pid == s->offer.pid)
+	{
+		entry->state = WALSNDSTATE_STARTUP;
+#if WALSND_HAS_LATCH
+		entry->latch = s->entry_latch;
+#endif
+	}
+	SpinLockRelease(&entry->mutex);
+	s->entry = NULL;
+	offer_return(s->offer.id);
+}
+
+/*
+ * Show in the entry where the link stands.  False if the walsender is gone.
+ */
+static bool
+show_entry(Sender *s, TimestampTz reply_time, TimeOffset *lag)
+{
+	WalSnd *entry = s->entry;
+	bool alive;
+
+	SpinLockAcquire(&entry->mutex);
+	alive = entry->pid == s->offer.pid;
+	if (alive)
+	{
+		entry->sentPtr = s->sent;
+		entry->state = s->link->state == TANDEM_LINK_STREAMING ? WALSNDSTATE_STREAMING
+															   : WALSNDSTATE_CATCHUP;
+		if (s->acked)
+		{
+			entry->write = s->ack.write;
+			entry->flush = s->ack.flush;
+			entry->apply = s->ack.apply;
+		}
+		if (reply_time != 0)
+			entry->replyTime = reply_time;
+		if (lag != NULL)
+		{
+			entry->writeLag = lag[SYNC_REP_WAIT_WRITE];
+			entry->flushLag = lag[SYNC_REP_WAIT_FLUSH];
+			entry->applyLag = lag[SYNC_REP_WAIT_APPLY];
+		}
+	}
+	SpinLockRelease(&entry->mutex);
+	return alive;
+}
+
+/* --------------------------------------------------------------- the slot */
+
+/*
+ * Take the slot that the standby names.  False with *why set if it cannot be
+ * had.
+ */
+static bool
+take_slot(Sender *s, const char **why)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool taken = true;
+
+	if (s->hello.slot_name[0] == '\0')
+		return true;
+	PG_TRY();
+	{
+		TandemSlotAcquire(s->hello.slot_name);
+		if (SlotIsLogical(MyReplicationSlot))
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("cannot use a logical replication slot for physical "
+								   "replication")));
+	}
+	PG_CATCH();
+	{
+		/* thrown with no lock held: the standby is refused, the worker lives */
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (MyReplicationSlot != NULL)
+			ReplicationSlotRelease();
+		*why = pstrdup(error->message);
+		FreeErrorData(error);
+		taken = false;
+	}
+	PG_END_TRY();
+	return taken;
+}
+
+static void
+give_slot_back(void)
+{
+	if (MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
+	MyProc->xmin = InvalidTransactionId;
+}
+
+/*
+ * Keep WAL from min(what the standby has, our own flush) on: a standby that
+ * is ahead of us may still have to get these bytes again.  As
+ * PhysicalConfirmReceivedLocation() in walsender.c.
+ */
+static void
+move_slot(Sender *s, TimestampTz now)
+{
+	ReplicationSlot *slot = MyReplicationSlot;
+	XLogRecPtr lsn = Min(s->ack.flush, GetFlushRecPtr(NULL));
+	bool changed = false;
+
+	if (slot == NULL || !s->acked || lsn == InvalidXLogRecPtr ||
+		!TimestampDifferenceExceeds(s->slot_moved, now, SLOT_MOVE_MS))
+		return;
+	s->slot_moved = now;
+	SpinLockAcquire(&slot->mutex);
+	if (slot->data.restart_lsn != lsn)
+	{
+		slot->data.restart_lsn = lsn;
+		changed = true;
+	}
+	SpinLockRelease(&slot->mutex);
+	if (changed)
+	{
+		ReplicationSlotMarkDirty();
+		ReplicationSlotsComputeRequiredLSN();
+	}
+}
+
+/*
+ * Is this transaction of the standby a recent one of ours?  As
+ * TransactionIdInRecentPast() in walsender.c.
+ */
+static bool
+xid_is_recent(TransactionId xid, uint32 epoch)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	TransactionId next_xid = XidFromFullTransactionId(next);
+	uint32 next_epoch = EpochFromFullTransactionId(next);
+
+	if (xid <= next_xid ? epoch != next_epoch : epoch + 1 != next_epoch)
+		return false;
+	return TransactionIdPrecedesOrEquals(xid, next_xid);
+}
+
+/*
+ * hot_standby_feedback.  As ProcessStandbyHSFeedbackMessage() in walsender.c:
+ * the xmin goes to the slot, or without one into our own PGPROC.
+ */
+static void
+take_feedback(const LinkFeedback *feedback)
+{
+	TransactionId xmin = feedback->xmin;
+	TransactionId catalog_xmin = feedback->catalog_xmin;
+	ReplicationSlot *slot = MyReplicationSlot;
+
+	if ((TransactionIdIsNormal(xmin) && !xid_is_recent(xmin, feedback->xmin_epoch)) ||
+		(TransactionIdIsNormal(catalog_xmin) &&
+		 !xid_is_recent(catalog_xmin, feedback->catalog_xmin_epoch)))
+		return;
+
+	if (slot == NULL)
+	{
+		if (TransactionIdIsNormal(catalog_xmin) &&
+			(!TransactionIdIsNormal(xmin) || TransactionIdPrecedes(catalog_xmin, xmin)))
+			xmin = catalog_xmin;
+		MyProc->xmin = TransactionIdIsNormal(xmin) ? xmin : InvalidTransactionId;
+		return;
+	}
+	SpinLockAcquire(&slot->mutex);
+	MyProc->xmin = InvalidTransactionId;
+	slot->data.xmin = slot->effective_xmin = xmin;
+	slot->data.catalog_xmin = slot->effective_catalog_xmin = catalog_xmin;
+	SpinLockRelease(&slot->mutex);
+	ReplicationSlotMarkDirty();
+	ReplicationSlotsComputeRequiredXmin(false);
+}
+
+/* ------------------------------------------------------- state of the link */
+
+static void
+set_state(Sender *s, TandemLinkState state)
+{
+	TandemLink *link = s->link;
+
+	if (link->state == state)
+		return;
+	SpinLockAcquire(&link->mutex);
+	link->state = state;
+	link->since = GetCurrentTimestamp();
+	SpinLockRelease(&link->mutex);
+}
+
+/*
+ * The link is over: give everything back.  Does nothing the second time; also
+ * called when the process exits.
+ */
+static void
+end_link(Sender *s, const char *why)
+{
+	TandemLink *link = s->link;
+
+	walfile_close(&s->file);
+	return_entry(s);
+	if (s->set != NULL)
+		FreeWaitEventSet(s->set);
+	s->set = NULL;
+	link_conn_destroy(s->conn);
+	s->conn = NULL;
+	if (link == NULL)
+		return;
+	s->link = NULL;
+	SpinLockAcquire(&link->mutex);
+	link->state = TANDEM_LINK_DOWN;
+	link->since = GetCurrentTimestamp();
+	strlcpy(link->last_error, why, sizeof(link->last_error));
+	SpinLockRelease(&link->mutex);
+	gate_link_changed(link, why);
+	tandem_event("link", link->name, "down: %s", why);
+
+	/* last, so that nobody takes the entry while it is being left */
+	SpinLockAcquire(&link->mutex);
+	link->pid = 0;
+	SpinLockRelease(&link->mutex);
+}
+
+static void
+worker_exit(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
+{
+	end_link(&sender, "its worker exits");
+}
+
+/* ---------------------------------------------------------------- answers */
+
+/*
+ * The standby says how far it is.  False if that cannot be true: then the
+ * session is worth nothing.
+ */
+static bool
+take_ack(Sender *s, const LinkAck *ack, TimestampTz now)
+{
+	TandemLink *link = s->link;
+	TimeOffset lag[NUM_SYNC_REP_WAIT_MODE];
+	bool idle;
+
+	if (ack->write > s->sent || (s->acked && ack->flush < s->ack.flush))
+		return false;
+
+	/* as core: forget the lags when everything is there and nothing moves */
+	idle = s->acked && ack->apply >= s->sent && ack->flush >= s->sent &&
+		   ack->flush == s->ack.flush && ack->apply == s->ack.apply;
+	lag[SYNC_REP_WAIT_WRITE] = lag_reached(s->lag, SYNC_REP_WAIT_WRITE, ack->write, now);
+	lag[SYNC_REP_WAIT_FLUSH] = lag_reached(s->lag, SYNC_REP_WAIT_FLUSH, ack->flush, now);
+	lag[SYNC_REP_WAIT_APPLY] = lag_reached(s->lag, SYNC_REP_WAIT_APPLY, ack->apply, now);
+
+	s->ack = *ack;
+	s->acked = true;
+	SpinLockAcquire(&link->mutex);
+	link->written = ack->write;
+	link->flushed = ack->flush;
+	link->replayed = ack->apply;
+	link->last_reply = now;
+	if (lag[SYNC_REP_WAIT_WRITE] >= 0 || idle)
+		link->write_lag = lag[SYNC_REP_WAIT_WRITE];
+	if (lag[SYNC_REP_WAIT_FLUSH] >= 0 || idle)
+		link->flush_lag = lag[SYNC_REP_WAIT_FLUSH];
+	if (lag[SYNC_REP_WAIT_APPLY] >= 0 || idle)
+		link->replay_lag = lag[SYNC_REP_WAIT_APPLY];
+	if (ack->echo != 0)
+		link->round_trip = now - ack->echo;
+	lag[SYNC_REP_WAIT_WRITE] = link->write_lag;
+	lag[SYNC_REP_WAIT_FLUSH] = link->flush_lag;
+	lag[SYNC_REP_WAIT_APPLY] = link->replay_lag;
+	SpinLockRelease(&link->mutex);
+
+	if (!link->async && link->state != TANDEM_LINK_PAUSED && s->handed_over == 0)
+		gate_advance(link, ack->write, ack->flush, ack->apply);
+	if (s->entry != NULL)
+		(void) show_entry(s, now, lag);
+	move_slot(s, now);
+	return true;
+}
+
+/*
+ * Take one frame from the standby.  NULL, or why the link ends.
+ */
+static const char *
+take_frame(Sender *s, const LinkHeader *header, const uint8_t *payload, TimestampTz now)
+{
+	LinkAck ack;
+	LinkFeedback feedback;
+	LinkNotice notice;
+
+	s->last_received = now;
+	if (header->term != s->term)
+		return "protocol violation: a frame of another term";
+	switch (header->type)
+	{
+		case LINK_ACK:
+			if (!link_ack_decode(payload, header->length, &ack))
+				return "protocol violation: malformed answer";
+			if (!take_ack(s, &ack, now))
+				return "protocol violation: an answer that cannot be true";
+			return NULL;
+		case LINK_FEEDBACK:
+			if (!link_feedback_decode(payload, header->length, &feedback))
+				return "protocol violation: malformed feedback";
+			if (s->handed_over == 0)
+				take_feedback(&feedback);
+			return NULL;
+		case LINK_NOTICE:
+			if (!link_notice_decode(payload, header->length, &notice))
+				return "protocol violation: malformed notice";
+			return psprintf("the standby closed it: %s", notice.message);
+		default:
+			return "protocol violation: unexpected frame";
+	}
+}
+
+/* Take everything that has come.  NULL, or why the link ends. */
+static const char *
+take_answers(Sender *s)
+{
+	for (;;)
+	{
+		LinkHeader header;
+		const uint8_t *payload;
+		LinkDecode decode;
+		ssize_t n;
+
+		while ((decode = link_next(s->conn, &header, &payload)) == LINK_DECODE_OK)
+		{
+			const char *why = take_frame(s, &header, payload, GetCurrentTimestamp());
+
+			if (why != NULL)
+				return why;
+		}
+		if (decode != LINK_DECODE_MORE)
+			return psprintf("protocol violation: %s", link_decode_text(decode));
+		n = link_fill(s->conn);
+		if (n == LINK_IO_AGAIN)
+			return NULL;
+		if (n < 0)
+			return link_conn_error(s->conn);
+	}
+}
+
+/* ---------------------------------------------------------------- sending */
+
+static LinkHeader
+make_header(Sender *s, LinkFrameType type, XLogRecPtr bound, TimestampTz now)
+{
+	LinkHeader header = {.type = type};
+
+	header.term = s->term;
+	header.lsn = s->sent;
+	header.bound = bound;
+	header.time = now;
+	if (!TandemQueueIsEmpty(SYNC_REP_WAIT_WRITE))
+		s->writes_seen = now;
+	if (!TimestampDifferenceExceeds(s->writes_seen, now, WRITE_LEVEL_MS))
+		header.flags |= LINK_FLAG_WRITES;
+	s->bound_sent = bound;
+	s->last_sent = now;
+	return header;
+}
+
+/*
+ * Put the next piece of WAL into the connection.  False if its segment is
+ * gone; ERROR if it went while it was read.
+ */
+static bool
+send_wal(Sender *s, XLogRecPtr flushed, TimestampTz now)
+{
+	size_t length = Min(s->sendable - s->sent, LINK_MAX_PAYLOAD);
+	uint32 offset = XLogSegmentOffset(s->sent, wal_segment_size);
+	LinkHeader header;
+	uint8_t *payload;
+	XLogSegNo segno;
+
+	if (offset + length > (size_t) wal_segment_size)
+		length = wal_segment_size - offset;
+	payload = link_frame_begin(s->conn, length);
+	Assert(payload != NULL); /* the buffer is empty */
+	if (!walfile_read(&s->file, s->timeline, s->sent, payload, length))
+		return false;
+	XLByteToSeg(s->sent, segno, wal_segment_size);
+	CheckXLogRemoved(segno, s->timeline);
+	pg_atomic_fetch_add_u64(&tandem->capture.reads, 1);
+	pg_atomic_fetch_add_u64(&tandem->capture.bytes, length);
+
+	header = make_header(s, LINK_WAL, flushed, now);
+	link_frame_end(s->conn, &header, length);
+	s->sent += length;
+	lag_sent(s->lag, s->sent, now);
+	return true;
+}
+
+static bool
+send_bound(Sender *s, XLogRecPtr flushed, bool ping, TimestampTz now)
+{
+	LinkHeader header = make_header(s, LINK_BOUND, flushed, now);
+
+	if (ping)
+	{
+		header.flags |= LINK_FLAG_REPLY;
+		s->last_ping = now;
+	}
+	return link_frame_put(s->conn, &header, NULL, 0);
+}
+
+/*
+ * Does the bound have to go by itself?  It travels with every frame; alone it
+ * may wait a little, unless a session waits for its commit to be applied.
+ * *wait_ms is lowered to when it is time.
+ */
+static bool
+bound_is_due(Sender *s, XLogRecPtr flushed, TimestampTz now, long *wait_ms)
+{
+	long waited;
+
+	if (flushed == s->bound_sent)
+		return false;
+	if (!TandemQueueIsEmpty(SYNC_REP_WAIT_APPLY))
+		return true;
+	waited = TimestampDifferenceMilliseconds(s->last_sent, now);
+	if (waited >= LAZY_BOUND_MS)
+		return true;
+	*wait_ms = Min(*wait_ms, LAZY_BOUND_MS - waited);
+	return false;
+}
+
+/* What is sent changes the view now and then, not at every frame. */
+static void
+show_sent(Sender *s)
+{
+	TandemLink *link = s->link;
+
+	SpinLockAcquire(&link->mutex);
+	link->wal_bytes += s->sent - link->sent;
+	link->sent = s->sent;
+	link->wire_bytes += s->conn->bytes_out - s->bytes_out_seen;
+	SpinLockRelease(&link->mutex);
+	s->bytes_out_seen = s->conn->bytes_out;
+}
+
+/*
+ * Send what can be sent without waiting.  NULL, or why the link ends;
+ * *wait_ms is lowered to when this wants to be called again.
+ */
+static const char *
+send_what_can_be_sent(Sender *s, long *wait_ms)
+{
+	XLogRecPtr before = s->sent;
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		XLogRecPtr flushed = GetFlushRecPtr(NULL);
+		int result = link_flush(s->conn);
+
+		if (result < 0)
+			return link_conn_error(s->conn);
+		if (result == LINK_IO_AGAIN || s->handed_over != 0)
+			break;
+
+		s->sendable = Max(capture_sendable(), s->sent);
+		if (s->link->pause)
+			set_state(s, TANDEM_LINK_PAUSED);
+		else if (s->sent < s->sendable)
+		{
+			if (s->sent == before)
+				pg_atomic_fetch_add_u64(&tandem->capture.wakeups, 1);
+			if (!send_wal(s, flushed, now))
+			{
+				handshake_refuse(
+					s->conn, LINK_REASON_WAL_REMOVED,
+					psprintf("WAL at %X/%X has already been removed", LSN_FORMAT_ARGS(s->sent)),
+					"Seed the standby again with pg_basebackup, and give it a "
+					"replication slot.");
+				return "the WAL it needs has already been removed";
+			}
+			continue;
+		}
+		else
+			set_state(s, TANDEM_LINK_STREAMING);
+
+		if (TimestampDifferenceExceeds(s->last_ping, now, Min(PING_MS, tandem_link_timeout / 3)))
+			(void) send_bound(s, flushed, true, now);
+		else if (bound_is_due(s, flushed, now, wait_ms))
+			(void) send_bound(s, flushed, false, now);
+		else
+			break;
+	}
+	if (s->sent != before)
+	{
+		show_sent(s);
+		if (!show_entry(s, 0, NULL))
+			return "its walsender has ended";
+	}
+	return NULL;
+}
+
+/* ------------------------------------------------------------ leaving well */
+
+/*
+ * This server is shutting down (or the worker was told to end): the standby
+ * goes back to its walsender, which sends the rest, up to and including the
+ * shutdown checkpoint.
+ */
+static void
+hand_over(Sender *s)
+{
+	LinkHeader header;
+
+	give_slot_back();
+	set_state(s, TANDEM_LINK_HANDING_OVER);
+	return_entry(s);
+	s->handed_over = GetCurrentTimestamp();
+	header = make_header(s, LINK_HANDOVER, GetFlushRecPtr(NULL), s->handed_over);
+	(void) link_frame_put(s->conn, &header, NULL, 0);
+}
+
+/* Does the standby stream from its walsender again (or never will)? */
+static bool
+walsender_streams(Sender *s)
+{
+	WalSnd *entry = &WalSndCtl->walsnds[s->offer.walsnd];
+	bool done;
+
+	SpinLockAcquire(&entry->mutex);
+	done = entry->pid != s->offer.pid || entry->state == WALSNDSTATE_STREAMING;
+	SpinLockRelease(&entry->mutex);
+	return done;
+}
+
+/*
+ * Stay until the standby streams from its walsender: if we left before, the
+ * checkpointer would end the idle walsender, and the standby would miss the
+ * shutdown checkpoint.
+ */
+static const char *
+wait_for_walsender(Sender *s)
+{
+	while (!walsender_streams(s))
+	{
+		if (TimestampDifferenceExceeds(s->handed_over, GetCurrentTimestamp(), HANDOVER_MS))
+			return "its standby did not go back to its walsender in time";
+		(void) link_flush(s->conn);
+		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1, PG_WAIT_EXTENSION);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return "handed over to its walsender";
+}
+
+/* --------------------------------------------------------------- the stream */
+
+static void
+reload(Sender *s)
+{
+	char *copy;
+	List *names;
+	ListCell *cell;
+	bool async = false;
+
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	copy = pstrdup(tandem_async_links);
+	if (SplitGUCList(copy, ',', &names))
+	{
+		foreach (cell, names)
+			async |= strcmp(lfirst(cell), s->link->name) == 0;
+		list_free(names);
+	}
+	pfree(copy);
+	if (async && !s->link->async)
+		gate_link_changed(s->link, "made asynchronous");
+	s->link->async = async;
+}
+
+/* Housekeeping between two waits.  NULL, or why the link ends. */
+static const char *
+look_around(Sender *s)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (s->link->superseded)
+		return "its standby has connected again";
+	if (s->link->pause && s->link->in_sync)
+		gate_link_changed(s->link, "paused by an operator");
+	if (s->entry != NULL && !show_entry(s, 0, NULL))
+		return "its walsender has ended";
+	if (s->handed_over == 0)
+		move_slot(s, now);
+	if (TimestampDifferenceExceeds(s->last_received, now, tandem_link_timeout))
+	{
+		/*
+		 * Nothing can be heard of the standby's host, so its idle walsender
+		 * would sit in an entry until TCP gives up.
+		 */
+		if (s->entry != NULL)
+			(void) kill(s->offer.pid, SIGTERM);
+		return "nothing was heard from the standby for tandem.link_timeout";
+	}
+	return NULL;
+}
+
+/* Stream until the link ends.  Returns why it did. */
+static const char *
+stream(Sender *s)
+{
+	for (;;)
+	{
+		long wait_ms = Max(Min(PING_MS, tandem_link_timeout / 3), 1);
+		const char *why;
+		WaitEvent event;
+
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+			reload(s);
+		if (ShutdownRequestPending && s->handed_over == 0)
+			hand_over(s);
+
+		if ((why = take_answers(s)) != NULL || (why = send_what_can_be_sent(s, &wait_ms)) != NULL ||
+			(why = look_around(s)) != NULL)
+			return why;
+		if (s->handed_over != 0)
+			return wait_for_walsender(s);
+
+		ModifyWaitEvent(
+			s->set, 0,
+			WL_SOCKET_READABLE | (link_conn_wants_write(s->conn) ? WL_SOCKET_WRITEABLE : 0), NULL);
+		(void) WaitEventSetWait(s->set, wait_ms, &event, 1, PG_WAIT_EXTENSION);
+	}
+}
+
+/*
+ * Serve one authenticated standby until its link ends, whatever the reason.
+ */
+static void
+serve(Sender *s, const char *address)
+{
+	LinkIncarnation current;
+	const char *why = NULL;
+	char title[NAMEDATALEN + 16];
+
+	s->link = handshake_primary(s->conn, &s->offer, address, &s->hello);
+	if (s->link == NULL)
+	{
+		offer_return(s->offer.id);
+		end_link(s, "");
+		return;
+	}
+	incarnation_current(&current);
+	s->term = current.term;
+	s->timeline = s->hello.timeline;
+	s->sent = s->hello.start;
+	s->bound_sent = GetFlushRecPtr(NULL);
+	s->acked = false;
+	s->handed_over = 0;
+	s->bytes_out_seen = s->conn->bytes_out;
+	s->last_received = s->last_sent = s->last_ping = GetCurrentTimestamp();
+	lag_reset(s->lag);
+
+	if (!take_slot(s, &why))
+		handshake_refuse(s->conn, LINK_REASON_SLOT, why,
+						 "See primary_slot_name on the standby and pg_replication_slots here.");
+	else if (!borrow_entry(s))
+		why = "its walsender has ended";
+	else if (!handshake_welcome(s->conn, &s->hello))
+		why = link_conn_error(s->conn);
+	else
+	{
+		tandem_event("link", s->link->name, "up: %s%s from %s, from %X/%X",
+					 s->conn->transport->name, s->conn->transport->encrypted ? " with TLS" : "",
+					 address, LSN_FORMAT_ARGS(s->hello.start));
+		snprintf(title, sizeof(title), "serving %s", s->link->name);
+		set_ps_display(title);
+		s->set = CreateWaitEventSet(TopMemoryContext, 3);
+		AddWaitEventToSet(s->set, WL_SOCKET_READABLE, s->conn->fd, NULL, NULL);
+		AddWaitEventToSet(s->set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(s->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		why = pstrdup(stream(s));
+	}
+	end_link(s, why);
+	give_slot_back();
+	set_ps_display("idle");
+}
+
+/* As InitWalSender(): the xmin that feedback puts into our PGPROC is for all
+ * databases. */
+static void
+affect_all_horizons(void)
+{
+	LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
+	MyProc->statusFlags |= PROC_AFFECTS_ALL_HORIZONS;
+	ProcGlobal->statusFlags[MyProc->pgxactoff] = MyProc->statusFlags;
+	LWLockRelease(ProcArrayLock);
+}
+
+/* Main function of a link worker. */
+void
+tandem_link_main(pg_attribute_unused() Datum arg)
+{
+	MemoryContext context;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	SetConfigOption("application_name", TANDEM_GATE_NAME, PGC_USERSET, PGC_S_SESSION);
+	affect_all_horizons();
+	before_shmem_exit(worker_exit, 0);
+	sender.lag = lag_create();
+	context = AllocSetContextCreate(TopMemoryContext, "tandem link", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+
+	while (!ShutdownRequestPending)
+	{
+		char address[80];
+
+		MemoryContextReset(context);
+		sender.conn = accept_standby(&sender.offer, address, sizeof(address));
+		if (sender.conn == NULL)
+			continue;
+		PG_TRY();
+		{
+			serve(&sender, address);
+		}
+		PG_CATCH();
+		{
+			ErrorData *error;
+
+			/* tell the standby, then end: a new worker takes our place */
+			MemoryContextSwitchTo(context);
+			error = CopyErrorData();
+			if (sender.conn != NULL)
+				handshake_refuse(sender.conn,
+								 error->sqlerrcode == ERRCODE_UNDEFINED_FILE
+									 ? LINK_REASON_WAL_REMOVED
+									 : LINK_REASON_OTHER,
+								 error->message, error->hint != NULL ? error->hint : "");
+			PG_RE_THROW();
+		}
+		PG_END_TRY();
+	}
+	proc_exit(1); /* 0 would mean: never start it again */
+}

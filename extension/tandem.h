@@ -1,0 +1,298 @@
+/*-------------------------------------------------------------------------
+ *
+ * tandem.h
+ *	  What the parts of the extension share: settings, shared memory, and
+ *	  the functions each part offers to the others.
+ *
+ * Units, everywhere: LSNs are byte positions, times are TimestampTz or
+ * microseconds, settings with a time are milliseconds.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TANDEM_H
+#define TANDEM_H
+
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "replication/syncrep.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+
+#include "compat.h"
+#include "link/conn.h"
+
+/* The one name in synchronous_standby_names. */
+#define TANDEM_GATE_NAME    "tandem"
+
+/* In the data directory; pg_basebackup copies it, as it must. */
+#define TANDEM_DIRECTORY    "pg_tandem"
+#define TANDEM_HISTORY_FILE TANDEM_DIRECTORY "/incarnations"
+
+/* ------------------------------------------------------------- settings */
+
+extern char *tandem_node_name;
+extern char *tandem_listen_addresses;
+extern int tandem_port;
+extern char *tandem_link_addresses;
+extern bool tandem_link;
+extern int tandem_max_links;
+extern int tandem_link_timeout;       /* ms */
+extern int tandem_reconnect_interval; /* ms */
+extern bool tandem_tls;
+extern char *tandem_async_links;
+
+/* -------------------------------------------------------- shared memory */
+
+/*
+ * An offer: what a standby's walsender gave out on SHOW tandem.link_offer.
+ * The key is good for one link; the rest stays while the walsender lives,
+ * because it tells a tandem standby from any other.
+ */
+typedef struct TandemOffer
+{
+	uint64 id;   /* 0: free */
+	bool usable; /* the key has not been used */
+	bool lent;   /* a link worker uses the walsender's entry */
+	bool tls;
+	int walsnd; /* index into WalSndCtl->walsnds */
+	pid_t pid;  /* the walsender */
+	TimestampTz made;
+	uint8 key[LINK_KEY_SIZE];
+} TandemOffer;
+
+#define TANDEM_MAX_OFFERS 128
+
+typedef enum TandemLinkState
+{
+	TANDEM_LINK_DOWN,
+	TANDEM_LINK_CATCHING_UP,
+	TANDEM_LINK_STREAMING,
+	TANDEM_LINK_PAUSED,
+	TANDEM_LINK_HANDING_OVER
+} TandemLinkState;
+
+/*
+ * A link as seen from the primary.  An entry belongs to a standby's name from
+ * its first connection on; it is taken for another name only when it is down
+ * and no entry is unused.  Written by the worker that serves it (pid), under
+ * the mutex.
+ */
+typedef struct TandemLink
+{
+	slock_t mutex;
+	char name[NAMEDATALEN]; /* empty: unused */
+	pid_t pid;              /* worker serving it, 0 when down */
+	uint64 instance;        /* random number of the standby's postmaster */
+	bool superseded;        /* its standby has connected again: end */
+	TandemLinkState state;
+	bool pause; /* tandem.pause_link() was called */
+	bool encrypted;
+	bool async;   /* named in tandem.async_links */
+	bool in_sync; /* holds everything released; written under the gate lock */
+	int walsnd;   /* index of the standby's walsender entry */
+	pid_t walsender_pid;
+	char address[80];
+	char slot_name[NAMEDATALEN];
+	XLogRecPtr sent;
+	XLogRecPtr written;
+	XLogRecPtr flushed;
+	XLogRecPtr replayed;
+	TimeOffset write_lag; /* us, -1 unknown */
+	TimeOffset flush_lag;
+	TimeOffset replay_lag;
+	TimeOffset round_trip; /* us, -1 unknown */
+	uint64 wal_bytes;
+	uint64 wire_bytes;
+	uint64 connects;
+	TimestampTz since;      /* of the present state */
+	TimestampTz last_reply; /* when the standby was last heard */
+	char last_error[256];
+} TandemLink;
+
+typedef enum TandemGateState
+{
+	TANDEM_GATE_STALLED,
+	TANDEM_GATE_IN_SYNC,
+	TANDEM_GATE_ALONE
+} TandemGateState;
+
+/* Protected by the gate lock, except where said. */
+typedef struct TandemGate
+{
+	pid_t pid; /* the gate worker, 0 when it is not running */
+	bool alone;
+	TandemGateState state;
+	TimestampTz since;
+	char reason[256];
+	XLogRecPtr released; /* the highest LSN ever let through */
+	bool fallback;       /* a standby that streams by core is in sync */
+	Latch *latch;
+	pg_atomic_uint64 unreplicated; /* commits acknowledged without a standby:
+									* cancelled waits; lock-free */
+} TandemGate;
+
+typedef enum TandemReceiverState
+{
+	TANDEM_RCV_NONE,       /* no walreceiver, or not ours */
+	TANDEM_RCV_CORE,       /* PostgreSQL's own streaming */
+	TANDEM_RCV_CONNECTING, /* the link is being opened or reopened */
+	TANDEM_RCV_STREAMING   /* the link carries the stream */
+} TandemReceiverState;
+
+/* The standby's side; written by the walreceiver, under the mutex. */
+typedef struct TandemReceiver
+{
+	slock_t mutex;
+	pid_t pid;
+	TandemReceiverState state;
+	TimestampTz since;
+	char primary_name[NAMEDATALEN];
+	char address[80];
+	bool encrypted;
+	XLogRecPtr written;
+	XLogRecPtr durable;
+	XLogRecPtr bound;
+	uint64 wal_bytes;
+	uint64 flushes;
+	uint64 connects;
+	TimestampTz last_message;
+	char last_error[256];
+} TandemReceiver;
+
+/* What the link workers know about new WAL, for the view tandem.capture. */
+typedef struct TandemCapture
+{
+	pg_atomic_uint64 wakeups; /* times a link worker found new WAL */
+	pg_atomic_uint64 reads;   /* reads from segment files */
+	pg_atomic_uint64 bytes;   /* bytes read from segment files */
+} TandemCapture;
+
+typedef struct TandemEvent
+{
+	TimestampTz time;
+	char kind[16]; /* node, link, gate */
+	char name[NAMEDATALEN];
+	char message[256];
+} TandemEvent;
+
+#define TANDEM_MAX_EVENTS 256
+
+typedef struct TandemShared
+{
+	LWLock *gate_lock;    /* TandemGate, TandemLink.in_sync */
+	LWLock *history_lock; /* history, history_ready */
+	LWLock *link_lock;    /* allocation of links[] */
+
+	uint64 instance;        /* random number of this postmaster's life */
+	XLogRecPtr clean_start; /* where new WAL begins after a clean stop, else 0 */
+	bool history_ready;     /* a primary may make offers */
+	LinkHistory history;
+
+	slock_t offer_mutex;
+	TandemOffer offers[TANDEM_MAX_OFFERS];
+
+	slock_t event_mutex;
+	uint64 event_count; /* ever */
+	TandemEvent events[TANDEM_MAX_EVENTS];
+
+	slock_t refused_mutex; /* for the rate limit of log lines */
+	TimestampTz refused_logged;
+	uint64 refused_unlogged;
+
+	TandemGate gate;
+	TandemReceiver receiver;
+	TandemCapture capture;
+	TandemLink links[FLEXIBLE_ARRAY_MEMBER]; /* tandem_max_links */
+} TandemShared;
+
+extern TandemShared *tandem; /* NULL unless preloaded */
+
+/* ------------------------------------------------------------ functions */
+
+/* event.c: a ring in shared memory; also logs at LOG.  Any process. */
+extern void
+tandem_event(const char *kind, const char *name, const char *fmt, ...) pg_attribute_printf(3, 4);
+
+/* listen.c: the link's sockets, opened once in the postmaster. */
+extern int tandem_listen_count;
+extern int tandem_listen_fds[];
+extern void tandem_listen(void);
+extern bool tandem_parse_address(char *text, int default_port, char **host, int *port);
+
+/* incarnation.c */
+extern void incarnation_note_clean_stop(void);
+extern void incarnation_begin(void);
+extern void incarnation_current(LinkIncarnation *current);
+extern bool incarnation_ready(void);
+extern void incarnation_copy(LinkHistory *history);
+extern void incarnation_load(LinkHistory *history);
+extern void incarnation_store(const LinkHistory *history);
+extern bool
+incarnation_diverge(const LinkHistory *mine, const LinkHistory *theirs, XLogRecPtr *divergence);
+extern bool incarnation_equal(const LinkHistory *a, const LinkHistory *b);
+extern uint32 incarnation_timeline_crc(TimeLineID tli);
+
+/* offer.c */
+extern const char *offer_show(void);
+extern bool offer_lookup(void *arg, uint64 id, bool tls, uint8_t *key);
+extern bool offer_take(uint64 id, TandemOffer *offer);
+extern void offer_return(uint64 id);
+extern int offer_fallback_walsender(int *cursor, pid_t *pid);
+
+/* gate.c */
+extern void gate_reserve(void);
+extern void gate_advance(TandemLink *link, XLogRecPtr write, XLogRecPtr flush, XLogRecPtr apply);
+extern void gate_link_changed(TandemLink *link, const char *why);
+extern void gate_set_alone(const char *reason);
+extern void gate_set_in_sync(void);
+extern void gate_xact_callback(XactEvent event, void *arg);
+extern const char *gate_state_name(TandemGateState state);
+extern PGDLLEXPORT void tandem_gate_main(Datum arg);
+
+/* capture.c */
+extern XLogRecPtr capture_sendable(void);
+extern const char *capture_point(const char **why);
+
+/* walfile.c: reading WAL segments of this data directory. */
+typedef struct WalFile
+{
+	int fd; /* -1: none open */
+	XLogSegNo segno;
+	TimeLineID tli;
+} WalFile;
+
+extern bool walfile_read(WalFile *file, TimeLineID tli, XLogRecPtr start, void *buf, size_t length);
+extern void walfile_close(WalFile *file);
+extern bool walfile_crc(TimeLineID tli, XLogRecPtr from, XLogRecPtr to, uint32 *crc);
+
+/* accept.c: a link worker waits here for a standby that has proved its key. */
+extern LinkConn *accept_standby(TandemOffer *offer, char *address, size_t address_size);
+extern void accept_log_refused(const char *address, const char *why);
+
+/* handshake.c: the primary's side. */
+extern TandemLink *
+handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address, LinkHello *hello);
+extern bool handshake_welcome(LinkConn *conn, const LinkHello *hello);
+extern void
+handshake_refuse(LinkConn *conn, LinkReason reason, const char *message, const char *hint);
+
+/* sender.c */
+extern void link_wake_worker(const TandemLink *link);
+extern PGDLLEXPORT void tandem_link_main(Datum arg);
+
+/* lag.c: how long ago was an LSN sent? */
+typedef struct LagTracker LagTracker;
+extern LagTracker *lag_create(void);
+extern void lag_reset(LagTracker *tracker);
+extern void lag_sent(LagTracker *tracker, XLogRecPtr lsn, TimestampTz now);
+extern TimeOffset lag_reached(LagTracker *tracker, int mode, XLogRecPtr lsn, TimestampTz now);
+
+/* receiver.c */
+extern void receiver_install(void);
+
+#endif /* TANDEM_H */

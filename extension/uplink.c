@@ -1,0 +1,871 @@
+/*-------------------------------------------------------------------------
+ *
+ * uplink.c
+ *	  The standby's way to its primary: get an offer, open the link, reopen it.
+ *
+ * The link is opened again without ending the walreceiver: if that ended,
+ * recovery would read pg_wal to its physical end, beyond the bound.  So this
+ * is a state machine that never waits: receiver.c calls uplink_step() when
+ * the descriptor is ready or the time has come.
+ *
+ *	RETRY	wait; then RESET if the PostgreSQL connection is lost, else ASK
+ *	RESET	libpq connects again				-> ASK
+ *	ASK		SHOW tandem.link_offer				-> CONNECT
+ *	CONNECT	TCP to one address after the other	-> AUTH
+ *	AUTH	prove the key						-> GREET
+ *	GREET	HELLO sent, wait for WELCOME		-> OPEN
+ *	OPEN	the link carries the stream			-> RETRY when it is lost
+ *
+ * Before anything is received the histories of incarnations are compared, and
+ * what the primary has lost is discarded here: durably, and before anything
+ * of the new incarnation is acknowledged.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "receiver.h"
+
+#include <netdb.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogrecovery.h"
+#include "common/ip.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define OFFER_QUERY    "SHOW tandem.link_offer"
+#define FIRST_DELAY_MS 50          /* after the first, immediate attempt */
+#define CHECK_BYTES    (64 * 1024) /* of WAL compared before the resume point */
+
+typedef enum Phase
+{
+	PHASE_RETRY,
+	PHASE_RESET,
+	PHASE_ASK,
+	PHASE_CONNECT,
+	PHASE_AUTH,
+	PHASE_GREET,
+	PHASE_OPEN
+} Phase;
+
+/* What the primary answered on SHOW tandem.link_offer. */
+typedef struct Offer
+{
+	unsigned int proto;
+	uint64 id;
+	uint8 key[LINK_KEY_SIZE];
+	bool tls;
+	TimeLineID timeline;
+	uint64 system_identifier;
+	LinkHistory history;
+	char addresses[1024];
+} Offer;
+
+LinkConn *uplink_conn = NULL;
+uint64 uplink_term;
+TimeLineID uplink_timeline;
+
+static Phase phase = PHASE_RETRY;
+static PGconn *pq;
+static char slot_name[NAMEDATALEN];
+static Offer offer;
+static TimestampTz deadline; /* of the present phase */
+static int delay_ms;         /* before the next attempt */
+static bool disk_was_full;
+static int epoll_fd = -1;
+static struct addrinfo *address_list; /* of the address being tried */
+static struct addrinfo *address_next;
+static int address_index; /* in offer.addresses */
+static char address_text[80];
+static int connecting_fd = -1;
+static char no_link_reason[256];
+static uint64 instance_number;
+
+/* ------------------------------------------------------------- descriptors */
+
+int
+uplink_fd(void)
+{
+	return epoll_fd;
+}
+
+/* A descriptor in the epoll set, and what it waits for. */
+typedef struct Watch
+{
+	int fd; /* -1: none */
+	uint32 events;
+} Watch;
+
+static Watch watched_pq = {.fd = -1};
+static Watch watched_link = {.fd = -1};
+
+/* To be called before the descriptor is closed: its number may come again. */
+static void
+unwatch(Watch *watch)
+{
+	if (watch->fd >= 0)
+		(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+	watch->fd = -1;
+}
+
+static void
+watch_fd(Watch *watch, int fd, uint32 events)
+{
+	struct epoll_event event = {.events = events, .data.fd = fd};
+
+	if (watch->fd == fd && watch->events == events)
+		return;
+	if (watch->fd != fd)
+		unwatch(watch);
+	if (fd < 0)
+		return;
+	if (epoll_ctl(epoll_fd, watch->fd == fd ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) != 0)
+		ereport(ERROR, (errcode_for_socket_access(), errmsg("%s() failed: %m", "epoll_ctl")));
+	watch->fd = fd;
+	watch->events = events;
+}
+
+/* Watch what the present phase waits for. */
+void
+uplink_watch(void)
+{
+	uint32 link_events = EPOLLIN;
+	int link_fd = -1;
+
+	if (uplink_conn != NULL)
+	{
+		link_fd = uplink_conn->fd;
+		if (link_conn_wants_write(uplink_conn))
+			link_events |= EPOLLOUT;
+	}
+	else if (connecting_fd >= 0)
+	{
+		link_fd = connecting_fd;
+		link_events = EPOLLOUT;
+	}
+	watch_fd(&watched_link, link_fd, link_events);
+	if (phase != PHASE_RESET)
+		watch_fd(&watched_pq,
+				 phase != PHASE_RETRY && PQstatus(pq) == CONNECTION_OK ? PQsocket(pq) : -1,
+				 EPOLLIN);
+}
+
+/* Milliseconds until uplink_step() wants to be called in any case. */
+long
+uplink_timeout(void)
+{
+	if (phase == PHASE_OPEN)
+		return 1000;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+}
+
+bool
+uplink_is_open(void)
+{
+	return phase == PHASE_OPEN;
+}
+
+/* Why UPLINK_NO_LINK or UPLINK_NEW_TIMELINE. */
+const char *
+uplink_why_no_link(void)
+{
+	return no_link_reason;
+}
+
+/* ------------------------------------------------------------ going through */
+
+static void
+enter(Phase next, int timeout_ms)
+{
+	phase = next;
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+}
+
+static bool
+too_late(void)
+{
+	return GetCurrentTimestamp() >= deadline;
+}
+
+static void
+drop_link(void)
+{
+	if (address_list != NULL)
+		pg_freeaddrinfo_all(AF_UNSPEC, address_list);
+	address_list = address_next = NULL;
+	unwatch(&watched_link);
+	if (connecting_fd >= 0)
+		close(connecting_fd);
+	connecting_fd = -1;
+	link_conn_destroy(uplink_conn);
+	uplink_conn = NULL;
+}
+
+/*
+ * The attempt, or the open link, is lost: try again, the first time at once,
+ * then after growing delays up to tandem.reconnect_interval.
+ */
+static UplinkResult
+retry(const char *why)
+{
+	drop_link();
+	receiver_show(TANDEM_RCV_CONNECTING, why);
+	enter(PHASE_RETRY, delay_ms);
+	delay_ms = Min(Max(delay_ms * 2, FIRST_DELAY_MS), tandem_reconnect_interval);
+	return UPLINK_WAIT;
+}
+
+/* As retry(), and the PostgreSQL connection is not to be trusted either. */
+static UplinkResult
+retry_all(const char *why)
+{
+	unwatch(&watched_pq);
+	if (PQstatus(pq) == CONNECTION_OK)
+		(void) PQresetStart(pq); /* closes it; the retry starts anew */
+	return retry(why);
+}
+
+static UplinkResult
+no_link(const char *why)
+{
+	drop_link();
+	strlcpy(no_link_reason, why, sizeof(no_link_reason));
+	return UPLINK_NO_LINK;
+}
+
+/*
+ * Begin.  'connection' is core's libpq connection to the primary, idle.
+ */
+void
+uplink_start(PGconn *connection, const char *slot)
+{
+	if (epoll_fd < 0)
+	{
+		epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+		if (epoll_fd < 0)
+			ereport(ERROR,
+					(errcode_for_socket_access(), errmsg("%s() failed: %m", "epoll_create1")));
+	}
+	instance_number = tandem->instance;
+	drop_link();
+	pq = connection;
+	strlcpy(slot_name, slot != NULL ? slot : "", sizeof(slot_name));
+	disk_was_full = false;
+	delay_ms = 0;
+	receiver_show(TANDEM_RCV_CONNECTING, "");
+	enter(PHASE_RETRY, 0);
+}
+
+/* The open link is lost. */
+void
+uplink_down(UplinkLoss loss, const char *why)
+{
+	char *reason = pstrdup(why); /* it may point into the connection */
+
+	tandem_event("link", tandem_node_name, "down: %s", reason);
+	disk_was_full = loss == UPLINK_LOST_DISK;
+	delay_ms = disk_was_full ? tandem_reconnect_interval : 0;
+	if (loss == UPLINK_LOST_SILENT)
+		(void) retry_all(reason); /* the same path carries the other connection */
+	else
+		(void) retry(reason);
+	pfree(reason);
+}
+
+/* Leave the link for good, or until uplink_start(). */
+void
+uplink_stop(void)
+{
+	drop_link();
+	unwatch(&watched_pq);
+	phase = PHASE_RETRY;
+}
+
+/* ------------------------------------------------------- RETRY, RESET, ASK */
+
+static UplinkResult
+ask(void)
+{
+	if (PQsendQuery(pq, OFFER_QUERY) != 1)
+		return retry_all(PQerrorMessage(pq));
+	enter(PHASE_ASK, tandem_link_timeout);
+	return UPLINK_STREAM; /* go on */
+}
+
+static UplinkResult
+step_retry(void)
+{
+	char error[256];
+
+	if (!too_late())
+		return UPLINK_WAIT;
+	if (disk_was_full && !rcvwal_has_room(error, sizeof(error)))
+	{
+		delay_ms = tandem_reconnect_interval;
+		return retry(error);
+	}
+	disk_was_full = false;
+	if (PQstatus(pq) == CONNECTION_OK)
+		return ask();
+	unwatch(&watched_pq);
+	if (PQresetStart(pq) != 1)
+		return retry_all(PQerrorMessage(pq));
+	enter(PHASE_RESET, tandem_link_timeout);
+	return UPLINK_STREAM;
+}
+
+static UplinkResult
+step_reset(void)
+{
+	switch (PQresetPoll(pq))
+	{
+		case PGRES_POLLING_OK:
+			watch_fd(&watched_pq, PQsocket(pq), EPOLLIN);
+			return ask();
+		case PGRES_POLLING_READING:
+			watch_fd(&watched_pq, PQsocket(pq), EPOLLIN);
+			break;
+		case PGRES_POLLING_WRITING:
+			watch_fd(&watched_pq, PQsocket(pq), EPOLLOUT);
+			break;
+		default:
+			return retry_all(PQerrorMessage(pq));
+	}
+	if (too_late())
+		return retry_all("the primary did not answer in time");
+	return UPLINK_WAIT;
+}
+
+/* A value of the offer: "key=value" up to the next space. */
+static bool
+offer_value(const char *text, const char *key, char *value, size_t size)
+{
+	size_t key_length = strlen(key);
+	const char *at = text;
+
+	for (;;)
+	{
+		size_t word = strcspn(at, " ");
+
+		if (word > key_length && strncmp(at, key, key_length) == 0 && at[key_length] == '=')
+		{
+			size_t length = word - key_length - 1;
+
+			if (length >= size)
+				return false;
+			memcpy(value, at + key_length + 1, length);
+			value[length] = '\0';
+			return true;
+		}
+		if (at[word] == '\0')
+			return false;
+		at += word + 1;
+	}
+}
+
+static bool
+parse_key(const char *text, uint8 *key)
+{
+	if (strlen(text) != 2 * LINK_KEY_SIZE)
+		return false;
+	for (int i = 0; i < LINK_KEY_SIZE; i++)
+	{
+		unsigned int byte;
+
+		if (sscanf(text + 2 * i, "%2x", &byte) != 1)
+			return false;
+		key[i] = byte;
+	}
+	return true;
+}
+
+static bool
+parse_history(char *text, LinkHistory *history)
+{
+	char *save;
+
+	history->count = 0;
+	for (char *word = strtok_r(text, ",", &save); word != NULL; word = strtok_r(NULL, ",", &save))
+	{
+		LinkIncarnation *entry = &history->entry[history->count];
+		unsigned long long term;
+		unsigned long long start;
+
+		if (history->count == LINK_MAX_HISTORY ||
+			sscanf(word, "%llu.%u.%u.%llx", &term, &entry->incarnation, &entry->timeline, &start) !=
+				4)
+			return false;
+		entry->term = term;
+		entry->start = start;
+		history->count++;
+	}
+	return history->count > 0;
+}
+
+static bool
+parse_offer(const char *text, Offer *result)
+{
+	size_t size = strlen(text) + 1;
+	char *value = palloc(size);
+	unsigned long long id = 0;
+	bool good;
+
+	memset(result, 0, sizeof(*result));
+	good = offer_value(text, "proto", value, size) && sscanf(value, "%u", &result->proto) == 1 &&
+		   offer_value(text, "id", value, size) && sscanf(value, "%llx", &id) == 1 &&
+		   offer_value(text, "key", value, size) && parse_key(value, result->key) &&
+		   offer_value(text, "tli", value, size) && sscanf(value, "%u", &result->timeline) == 1 &&
+		   offer_value(text, "sys", value, size) &&
+		   sscanf(value, UINT64_FORMAT, &result->system_identifier) == 1 &&
+		   offer_value(text, "hist", value, size) && parse_history(value, &result->history);
+	result->id = id;
+	result->tls = offer_value(text, "tls", value, size) && strcmp(value, "1") == 0;
+	if (good && offer_value(text, "addr", value, size))
+		good = strlcpy(result->addresses, value, sizeof(result->addresses)) <
+			   sizeof(result->addresses);
+	pfree(value);
+	return good;
+}
+
+/*
+ * Compare the primary's incarnations with ours.  Discards what it has lost
+ * and makes its history ours.  ERROR if we have replayed what it has lost.
+ */
+static void
+follow_history(const LinkHistory *theirs)
+{
+	LinkHistory *mine = palloc(sizeof(LinkHistory));
+	XLogRecPtr divergence;
+
+	incarnation_load(mine);
+	if (mine->count > 0 && incarnation_diverge(mine, theirs, &divergence))
+	{
+		TimeLineID timeline;
+		XLogRecPtr replayed = GetCurrentReplayRecPtr(&timeline);
+
+		if (replayed > divergence)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("this standby has diverged from its primary"),
+					 errdetail("The primary's WAL begins anew at %X/%X, but this standby has "
+							   "replayed WAL up to %X/%X that the primary does not have.",
+							   LSN_FORMAT_ARGS(divergence), LSN_FORMAT_ARGS(replayed)),
+					 errhint("Seed this standby again with pg_basebackup, or use pg_rewind if "
+							 "the primary is on a newer timeline.")));
+		rcvwal_discard(rcvwal.timeline, divergence);
+	}
+	if (!incarnation_equal(mine, theirs))
+		incarnation_store(theirs);
+
+	LWLockAcquire(tandem->history_lock, LW_EXCLUSIVE);
+	tandem->history = *theirs;
+	LWLockRelease(tandem->history_lock);
+	pfree(mine);
+}
+
+/* Act on the primary's answer. */
+static UplinkResult
+take_offer(const char *text)
+{
+	if (strcmp(text, "wait") == 0)
+		return retry("the primary is not ready yet");
+	if (strcmp(text, "standby") == 0)
+		return no_link("the server is a standby itself");
+	if (text[0] == '\0')
+		return no_link("the server gives no offer on this connection");
+	if (!parse_offer(text, &offer))
+		return no_link("the primary's offer is not understood");
+	if (offer.system_identifier != GetSystemIdentifier())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("database system identifier differs between the primary and standby"),
+				 errdetail("The primary's identifier is " UINT64_FORMAT
+						   ", the standby's identifier is " UINT64_FORMAT ".",
+						   offer.system_identifier, GetSystemIdentifier())));
+	follow_history(&offer.history);
+	uplink_timeline = offer.timeline;
+	if (offer.timeline != rcvwal.timeline)
+	{
+		(void) no_link(psprintf("the primary is on timeline %u, this standby still on %u",
+								offer.timeline, rcvwal.timeline));
+		return UPLINK_NEW_TIMELINE;
+	}
+	if (!tandem_link)
+		return no_link("tandem.link is off");
+	if (offer.proto != LINK_VERSION)
+		return no_link(psprintf("the primary speaks link protocol version %u, this node speaks %d",
+								offer.proto, LINK_VERSION));
+	if (offer.addresses[0] == '\0')
+		return no_link("the primary does not listen for links");
+	address_index = 0;
+	enter(PHASE_CONNECT, tandem_link_timeout);
+	return UPLINK_STREAM;
+}
+
+static UplinkResult
+step_ask(void)
+{
+	UplinkResult result;
+	PGresult *answer;
+	char *text;
+
+	if (PQconsumeInput(pq) != 1)
+		return retry_all(PQerrorMessage(pq));
+	if (PQisBusy(pq))
+		return too_late() ? retry_all("the primary did not answer in time") : UPLINK_WAIT;
+	answer = PQgetResult(pq);
+	if (PQresultStatus(answer) != PGRES_TUPLES_OK || PQntuples(answer) != 1)
+	{
+		const char *state = PQresultErrorField(answer, PG_DIAG_SQLSTATE);
+		bool unknown = state != NULL && strcmp(state, "42704") == 0;
+
+		text = pstrdup(PQerrorMessage(pq));
+		PQclear(answer);
+		while ((answer = PQgetResult(pq)) != NULL)
+			PQclear(answer);
+		return unknown ? no_link("the primary has no pg_tandem") : retry_all(text);
+	}
+	text = pstrdup(PQgetvalue(answer, 0, 0));
+	PQclear(answer);
+	while ((answer = PQgetResult(pq)) != NULL)
+		PQclear(answer);
+	result = take_offer(text);
+	explicit_bzero(text, strlen(text));
+	pfree(text);
+	return result;
+}
+
+/* ------------------------------------------------------ CONNECT, AUTH, GREET */
+
+/*
+ * The next address to try: the next result for the present name, or the first
+ * one for the next name of the offer.
+ */
+static struct addrinfo *
+next_address(void)
+{
+	struct addrinfo hint = {.ai_socktype = SOCK_STREAM};
+
+	while (address_next == NULL)
+	{
+		char copy[sizeof(offer.addresses)];
+		char service[16];
+		char *word;
+		char *save;
+		char *host;
+		int port;
+
+		if (address_list != NULL)
+			pg_freeaddrinfo_all(AF_UNSPEC, address_list);
+		address_list = NULL;
+		strlcpy(copy, offer.addresses, sizeof(copy));
+		word = strtok_r(copy, ",", &save);
+		for (int i = 0; i < address_index && word != NULL; i++)
+			word = strtok_r(NULL, ",", &save);
+		if (word == NULL)
+			return NULL;
+		address_index++;
+		strlcpy(address_text, word, sizeof(address_text));
+		if (!tandem_parse_address(word, tandem_port, &host, &port))
+			continue;
+		snprintf(service, sizeof(service), "%d", port);
+		if (pg_getaddrinfo_all(host, service, &hint, &address_list) != 0)
+			address_list = NULL;
+		address_next = address_list;
+	}
+	return address_next;
+}
+
+static UplinkResult
+step_connect(void)
+{
+	static char why[256];
+
+	for (;;)
+	{
+		struct addrinfo *to;
+		int result;
+
+		if (connecting_fd >= 0)
+		{
+			result = link_tcp_connect_finished(connecting_fd);
+			if (result == LINK_IO_AGAIN && !too_late())
+				return UPLINK_WAIT;
+			if (result == 1)
+				break;
+			snprintf(why, sizeof(why), "could not connect to %s: %s", address_text,
+					 result == LINK_IO_AGAIN ? "no answer in time" : strerror(errno));
+			unwatch(&watched_link);
+			close(connecting_fd);
+			connecting_fd = -1;
+			enter(PHASE_CONNECT, tandem_link_timeout);
+		}
+		to = next_address();
+		if (to == NULL)
+			return no_link(why);
+		address_next = to->ai_next;
+		connecting_fd = link_tcp_connect(to->ai_addr, to->ai_addrlen);
+		if (connecting_fd < 0)
+			snprintf(why, sizeof(why), "could not connect to %s: %s", address_text,
+					 strerror(errno));
+	}
+	link_tcp_set_options(connecting_fd, tandem_link_timeout);
+	uplink_conn = link_conn_create(connecting_fd);
+	if (uplink_conn == NULL)
+		return no_link("out of memory");
+	connecting_fd = -1;
+	link_auth_client(uplink_conn, offer.id, offer.key, offer.tls);
+	explicit_bzero(offer.key, sizeof(offer.key));
+	enter(PHASE_AUTH, tandem_link_timeout);
+	return UPLINK_STREAM;
+}
+
+static bool
+send_hello(void)
+{
+	LinkHello *hello = palloc0(sizeof(LinkHello));
+	LinkHeader header = {.type = LINK_HELLO};
+	uint8_t *payload = palloc(LINK_HELLO_MAX);
+	TimeLineID replay_timeline;
+	XLogRecPtr replayed = GetXLogReplayRecPtr(&replay_timeline);
+	bool sent;
+
+	hello->system_identifier = GetSystemIdentifier();
+	hello->timeline = rcvwal.timeline;
+	hello->timeline_crc = incarnation_timeline_crc(rcvwal.timeline);
+	hello->start = rcvwal.durable;
+	hello->instance = instance_number;
+	strlcpy(hello->node_name, tandem_node_name, sizeof(hello->node_name));
+	strlcpy(hello->slot_name, slot_name, sizeof(hello->slot_name));
+	hello->history = offer.history;
+
+	/* the end of what we hold, if it is on this timeline and in pg_wal */
+	hello->check_to = rcvwal.durable;
+	if (replay_timeline == rcvwal.timeline)
+		hello->check_to = Max(hello->check_to, replayed);
+	if (hello->check_to > 0)
+	{
+		XLogRecPtr last = hello->check_to - 1;
+		XLogRecPtr segment = last - XLogSegmentOffset(last, wal_segment_size);
+
+		hello->check_from = Max(segment, hello->check_to - Min(hello->check_to, CHECK_BYTES));
+	}
+	if (!walfile_crc(rcvwal.timeline, hello->check_from, hello->check_to, &hello->check_crc))
+		hello->check_from = hello->check_to = 0;
+
+	header.term = offer.history.entry[offer.history.count - 1].term;
+	header.lsn = hello->start;
+	header.time = GetCurrentTimestamp();
+	sent = link_frame_put(uplink_conn, &header, payload, link_hello_encode(hello, payload));
+	pfree(payload);
+	pfree(hello);
+	return sent;
+}
+
+static UplinkResult
+step_auth(void)
+{
+	int result = link_auth_step(uplink_conn);
+
+	if (result == LINK_IO_AGAIN)
+		return too_late() ? retry_all("the primary did not authenticate in time") : UPLINK_WAIT;
+	if (result != 1)
+		return retry(pstrdup(link_conn_error(uplink_conn)));
+	if (!send_hello() || link_flush(uplink_conn) < 0)
+		return retry("could not greet the primary");
+	enter(PHASE_GREET, tandem_link_timeout);
+	return UPLINK_STREAM;
+}
+
+/*
+ * The primary refuses us.  Some reasons pass by themselves; the others end
+ * streaming with an error, as core's streaming would.
+ */
+static UplinkResult
+refused(const LinkNotice *notice)
+{
+	switch (notice->reason)
+	{
+		case LINK_REASON_SYSTEM:
+		case LINK_REASON_TIMELINE:
+		case LINK_REASON_DIVERGED:
+		case LINK_REASON_TERM:
+		case LINK_REASON_WAL_REMOVED:
+			receiver_show(TANDEM_RCV_CONNECTING, notice->message);
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("the primary refused the link: %s", notice->message),
+							notice->hint[0] != '\0' ? errhint("%s", notice->hint) : 0));
+			break;
+		case LINK_REASON_VERSION:
+			return no_link(notice->message);
+		default:
+			break;
+	}
+	return retry(psprintf("the primary refused the link: %s", notice->message));
+}
+
+static UplinkResult
+opened(const LinkHeader *header, const LinkWelcome *welcome)
+{
+	const LinkIncarnation *last = &offer.history.entry[offer.history.count - 1];
+	TandemReceiver *show = &tandem->receiver;
+
+	if (header->term != last->term || welcome->incarnation != last->incarnation ||
+		header->lsn != rcvwal.durable)
+		return retry("the primary's answer does not fit its offer");
+	uplink_term = header->term;
+	rcvwal.written = rcvwal.durable; /* what was not durable comes again */
+	delay_ms = 0;
+	SpinLockAcquire(&show->mutex);
+	strlcpy(show->primary_name, welcome->node_name, sizeof(show->primary_name));
+	strlcpy(show->address, address_text, sizeof(show->address));
+	show->encrypted = uplink_conn->transport->encrypted;
+	show->connects++;
+	SpinLockRelease(&show->mutex);
+	receiver_show(TANDEM_RCV_STREAMING, "");
+	tandem_event("link", tandem_node_name, "up: %s%s to \"%s\" at %s, from %X/%X",
+				 uplink_conn->transport->name, uplink_conn->transport->encrypted ? " with TLS" : "",
+				 welcome->node_name, address_text, LSN_FORMAT_ARGS(rcvwal.durable));
+	enter(PHASE_OPEN, 0);
+	return UPLINK_STREAM;
+}
+
+static UplinkResult
+step_greet(void)
+{
+	LinkHeader header;
+	const uint8_t *payload;
+	LinkDecode decode;
+	int flushed = link_flush(uplink_conn);
+	ssize_t n = 1;
+
+	if (flushed < 0)
+		return retry(pstrdup(link_conn_error(uplink_conn)));
+	while ((decode = link_next(uplink_conn, &header, &payload)) == LINK_DECODE_MORE && n > 0)
+		n = link_fill(uplink_conn);
+	if (decode == LINK_DECODE_OK && header.type == LINK_REFUSE)
+	{
+		LinkNotice *notice = palloc(sizeof(LinkNotice));
+
+		if (link_notice_decode(payload, header.length, notice))
+			return refused(notice);
+	}
+	if (decode == LINK_DECODE_OK && header.type == LINK_WELCOME)
+	{
+		LinkWelcome welcome;
+
+		if (link_welcome_decode(payload, header.length, &welcome))
+			return opened(&header, &welcome);
+	}
+	if (decode != LINK_DECODE_MORE)
+		return retry("the primary's greeting is not understood");
+	if (n < 0)
+		return retry(pstrdup(link_conn_error(uplink_conn)));
+	if (too_late())
+		return retry_all("the primary did not greet in time");
+	return UPLINK_WAIT;
+}
+
+/* ------------------------------------------------------------------- steps */
+
+/*
+ * The PostgreSQL connection stands for our authentication; when it is lost,
+ * the primary ends the link, and so do we.
+ */
+static UplinkResult
+step_open(void)
+{
+	if (PQconsumeInput(pq) != 1 || PQstatus(pq) != CONNECTION_OK)
+	{
+		tandem_event("link", tandem_node_name, "down: the PostgreSQL connection is lost");
+		return retry_all("the PostgreSQL connection to the primary is lost");
+	}
+	return UPLINK_STREAM;
+}
+
+/*
+ * Go on as far as possible without waiting.  ERROR where core's streaming
+ * would end with one.
+ */
+UplinkResult
+uplink_step(void)
+{
+	for (;;)
+	{
+		Phase before = phase;
+		UplinkResult result = UPLINK_WAIT;
+
+		switch (phase)
+		{
+			case PHASE_RETRY:
+				result = step_retry();
+				break;
+			case PHASE_RESET:
+				result = step_reset();
+				break;
+			case PHASE_ASK:
+				result = step_ask();
+				break;
+			case PHASE_CONNECT:
+				result = step_connect();
+				break;
+			case PHASE_AUTH:
+				result = step_auth();
+				break;
+			case PHASE_GREET:
+				result = step_greet();
+				break;
+			case PHASE_OPEN:
+				result = step_open();
+				break;
+		}
+		if (result == UPLINK_STREAM && before != PHASE_OPEN)
+			continue;
+		if (result == UPLINK_WAIT && phase == PHASE_RETRY && before != PHASE_RETRY && too_late())
+			continue;
+		uplink_watch();
+		return result;
+	}
+}
+
+/*
+ * While core streams because the link could not be had: does the link's port
+ * answer now?  Starts a connection attempt, or looks at the one under way;
+ * true when it has succeeded (it is closed again).
+ */
+bool
+uplink_probe(void)
+{
+	int result;
+
+	if (connecting_fd < 0)
+	{
+		struct addrinfo *to;
+
+		address_index = 0;
+		to = next_address();
+		if (to == NULL)
+			return false;
+		connecting_fd = link_tcp_connect(to->ai_addr, to->ai_addrlen);
+		address_next = NULL;
+		if (connecting_fd < 0)
+			return false;
+	}
+	result = link_tcp_connect_finished(connecting_fd);
+	if (result == LINK_IO_AGAIN)
+		return false;
+	close(connecting_fd);
+	connecting_fd = -1;
+	return result == 1;
+}
+
+/* Is an attempt of uplink_probe() under way? */
+bool
+uplink_probing(void)
+{
+	return connecting_fd >= 0;
+}
