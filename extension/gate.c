@@ -307,7 +307,9 @@ gate_xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 	static XLogRecPtr seen = InvalidXLogRecPtr;
 	int mode;
 
-	if (event != XACT_EVENT_COMMIT || XactLastCommitEnd == seen || !gate_possible())
+	/* without a transaction ID core does not wait either */
+	if (event != XACT_EVENT_COMMIT || XactLastCommitEnd == seen ||
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()) || !gate_possible())
 		return;
 	seen = XactLastCommitEnd;
 	if (!SyncRepRequested() || (WalSndCtl->sync_standbys_status & SYNC_STANDBY_DEFINED) == 0)

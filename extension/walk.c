@@ -35,41 +35,40 @@
 #define MAX_RECORD_LENGTH ((uint32) 0x3fffffff)
 
 /* all headers a record can begin with: see xlogrecord.h, "overall layout" */
-#define MAX_HEADERS_LENGTH                                                                         \
-	(SizeOfXLogRecord + (XLR_MAX_BLOCK_ID + 1) * MaxSizeOfXLogRecordBlockHeader +                  \
-	 sizeof(uint8) + sizeof(RepOriginId) + sizeof(uint8) + sizeof(TransactionId) +                 \
-	 SizeOfXLogRecordDataHeaderLong)
+#define MAX_HEADERS_LENGTH                                                                        \
+	(SizeOfXLogRecord + (XLR_MAX_BLOCK_ID + 1) * MaxSizeOfXLogRecordBlockHeader + sizeof(uint8) + \
+	 sizeof(RepOriginId) + sizeof(uint8) + sizeof(TransactionId) + SizeOfXLogRecordDataHeaderLong)
 
 /* where XLOG_OVERWRITE_CONTRECORD keeps its data, and how far it is needed */
 #define OVERWRITTEN_LSN_OFFSET (SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort)
 #define MIN_KEPT_LENGTH        (OVERWRITTEN_LSN_OFFSET + sizeof(XLogRecPtr))
 
 /* the first read of a call; each further one is four times as large */
-#define FIRST_READ_SIZE (4 * XLOG_BLCKSZ)
+#define FIRST_READ_SIZE        (4 * XLOG_BLCKSZ)
 
 /* one call of WalkAdvance() */
 typedef struct Walk
 {
 	WalkState *state;
 	const WalkReader *reader;
-	XLogRecPtr limit;		/* page-aligned */
-	XLogRecPtr window;		/* LSN of the first byte in reader->buf */
-	size_t window_len;		/* whole pages */
-	size_t read_size;		/* of the next read */
+	XLogRecPtr limit;  /* page-aligned */
+	XLogRecPtr window; /* LSN of the first byte in reader->buf */
+	size_t window_len; /* whole pages */
+	size_t read_size;  /* of the next read */
 } Walk;
 
 /* the record being read */
 typedef struct Record
 {
-	XLogRecPtr start;		/* behind the page header */
-	XLogRecPtr end;			/* MAXALIGNed; of the segment, after XLOG_SWITCH */
-	XLogRecPtr cut;			/* page that overwrote its rest, or invalid */
-	XLogRecPtr aborted;		/* start of a record so cut before this one */
-	bool opens_overwrite;	/* first on a page with the overwrite flag */
-	bool zero_padded;		/* up to the alignment */
-	uint32 got;				/* bytes read */
-	uint32 keep;			/* how many of them to keep in head */
-	pg_crc32c crc;			/* of the bytes behind the header, not finished */
+	XLogRecPtr start;     /* behind the page header */
+	XLogRecPtr end;       /* MAXALIGNed; of the segment, after XLOG_SWITCH */
+	XLogRecPtr cut;       /* page that overwrote its rest, or invalid */
+	XLogRecPtr aborted;   /* start of a record so cut before this one */
+	bool opens_overwrite; /* first on a page with the overwrite flag */
+	bool zero_padded;     /* up to the alignment */
+	uint32 got;           /* bytes read */
+	uint32 keep;          /* how many of them to keep in head */
+	pg_crc32c crc;        /* of the bytes behind the header, not finished */
 	union
 	{
 		XLogRecord header;
@@ -89,8 +88,8 @@ typedef struct BlockReference
 typedef struct HeaderCursor
 {
 	const char *next;
-	size_t kept;			/* bytes that can be read at next */
-	size_t remaining;		/* bytes of the record from next on */
+	size_t kept;      /* bytes that can be read at next */
+	size_t remaining; /* bytes of the record from next on */
 } HeaderCursor;
 
 static const char *const stop_names[WALK_STOPS] = {
@@ -614,12 +613,11 @@ decode_blocks(const Record *record, BlockReference *refs)
 			uint8 short_len = 0;
 			uint32 long_len = 0;
 
-			if (id == XLR_BLOCK_ID_DATA_SHORT
-					? !take_field(&cursor, &short_len, sizeof(short_len))
-					: !take_field(&cursor, &long_len, sizeof(long_len)))
+			if (id == XLR_BLOCK_ID_DATA_SHORT ? !take_field(&cursor, &short_len, sizeof(short_len))
+											  : !take_field(&cursor, &long_len, sizeof(long_len)))
 				return -1;
 			data_len += short_len + (size_t) long_len;
-			break;				/* the main data is always last */
+			break; /* the main data is always last */
 		}
 		else if (id == XLR_BLOCK_ID_ORIGIN || id == XLR_BLOCK_ID_TOPLEVEL_XID)
 		{

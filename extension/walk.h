@@ -94,19 +94,19 @@ typedef RelFileNode WalkRelation;
  */
 typedef enum WalkStop
 {
-	WALK_NOT_STOPPED = 0,	/* has not been called yet */
-	WALK_NEED_MORE,			/* the record, or its padding, ends beyond the limit */
-	WALK_ZERO_LENGTH,		/* nothing there yet */
-	WALK_BAD_LENGTH,		/* xl_tot_len out of bounds */
-	WALK_BAD_RMGR,			/* xl_rmid neither built in nor custom */
-	WALK_BAD_PREV,			/* xl_prev, or the overwritten record, does not agree */
-	WALK_BAD_CRC,			/* half-copied, usually */
-	WALK_BAD_PADDING,		/* not zero behind a record or XLOG_SWITCH */
-	WALK_BAD_PAGE,			/* page header */
-	WALK_BAD_BLOCKS,		/* whole, but its block references cannot be decoded */
-	WALK_OTHER_TIMELINE,	/* a good page header, of another timeline */
-	WALK_CHANGED,			/* bytes reported final are different now */
-	WALK_READ_FAILED		/* the read callback gave less than a page */
+	WALK_NOT_STOPPED = 0, /* has not been called yet */
+	WALK_NEED_MORE,       /* the record, or its padding, ends beyond the limit */
+	WALK_ZERO_LENGTH,     /* nothing there yet */
+	WALK_BAD_LENGTH,      /* xl_tot_len out of bounds */
+	WALK_BAD_RMGR,        /* xl_rmid neither built in nor custom */
+	WALK_BAD_PREV,        /* xl_prev, or the overwritten record, does not agree */
+	WALK_BAD_CRC,         /* half-copied, usually */
+	WALK_BAD_PADDING,     /* not zero behind a record or XLOG_SWITCH */
+	WALK_BAD_PAGE,        /* page header */
+	WALK_BAD_BLOCKS,      /* whole, but its block references cannot be decoded */
+	WALK_OTHER_TIMELINE,  /* a good page header, of another timeline */
+	WALK_CHANGED,         /* bytes reported final are different now */
+	WALK_READ_FAILED      /* the read callback gave less than a page */
 } WalkStop;
 
 #define WALK_STOPS (WALK_READ_FAILED + 1)
@@ -118,20 +118,20 @@ typedef enum WalkStop
  */
 typedef struct WalkState
 {
-	XLogRecPtr boundary;	/* LSN: all before it is final, a record begins here */
-	XLogRecPtr prev;		/* LSN of the record before it, invalid if not known */
-	uint64 sysid;			/* system identifier, 0 = do not check */
-	TimeLineID tli;			/* timeline being written */
-	uint32 segsize;			/* WAL segment size in bytes */
+	XLogRecPtr boundary; /* LSN: all before it is final, a record begins here */
+	XLogRecPtr prev;     /* LSN of the record before it, invalid if not known */
+	uint64 sysid;        /* system identifier, 0 = do not check */
+	TimeLineID tli;      /* timeline being written */
+	uint32 segsize;      /* WAL segment size in bytes */
 
-	WalkStop stop;			/* why the last call stopped */
-	XLogRecPtr seen;		/* LSN: end of the last page it looked at */
+	WalkStop stop;   /* why the last call stopped */
+	XLogRecPtr seen; /* LSN: end of the last page it looked at */
 
-	XLogRecPtr tail_page;	/* LSN of the page tail_hash is about, or invalid */
-	uint64 tail_hash;		/* of that page up to boundary */
+	XLogRecPtr tail_page; /* LSN of the page tail_hash is about, or invalid */
+	uint64 tail_hash;     /* of that page up to boundary */
 
-	uint64 records;			/* walked so far */
-	uint64 stops[WALK_STOPS];	/* calls that ended for each reason */
+	uint64 records;           /* walked so far */
+	uint64 stops[WALK_STOPS]; /* calls that ended for each reason */
 } WalkState;
 
 /*
@@ -163,7 +163,7 @@ typedef struct WalkReader
 {
 	WalkReadFunction read;
 	WalkBlockFunction block; /* or NULL, which costs nothing */
-	void *arg;				 /* passed to both */
+	void *arg;               /* passed to both */
 	char *buf;
 	size_t bufsize;
 } WalkReader;

@@ -101,7 +101,10 @@ auth_start(LinkConn *conn)
 		ssize_t n = recv(conn->fd, &first, 1, MSG_PEEK);
 
 		if (n == 0)
-			return auth_failed(conn, "the peer closed the connection");
+		{
+			(void) auth_failed(conn, "the peer closed the connection");
+			return LINK_IO_CLOSED;
+		}
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? LINK_IO_AGAIN
 													 : auth_failed(conn, strerror(errno));

@@ -67,6 +67,7 @@ typedef struct LinkAuth
 	bool server;
 	bool tls;
 	uint64_t id;
+	bool found; /* server, TLS: 'key' is that of offer 'id' */
 	uint8_t key[LINK_KEY_SIZE];
 	uint8_t nonce[LINK_NONCE_SIZE];      /* ours */
 	uint8_t peer_nonce[LINK_NONCE_SIZE]; /* theirs */

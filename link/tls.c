@@ -62,13 +62,25 @@ server_key(SSL *ssl, const unsigned char *id, size_t id_length, SSL_SESSION **se
 {
 	LinkConn *conn = SSL_get_app_data(ssl);
 	LinkAuth *auth = &conn->auth;
+	uint64_t named;
 
 	*session = NULL;
-	if (id_length != sizeof(auth->id))
+	if (id_length != sizeof(named))
 		return 1; /* unknown: the handshake fails for want of a
 								 * certificate */
-	memcpy(&auth->id, id, sizeof(auth->id));
-	if (!auth->lookup(auth->lookup_arg, auth->id, true, auth->key))
+	memcpy(&named, id, sizeof(named));
+
+	/*
+	 * The handshake may need a second ClientHello, when the peers prefer
+	 * different groups.  It names the same offer, which can be taken only
+	 * once.
+	 */
+	if (!auth->found)
+	{
+		auth->id = named;
+		auth->found = auth->lookup(auth->lookup_arg, named, true, auth->key);
+	}
+	if (!auth->found || auth->id != named)
 		return 1;
 	*session = key_session(ssl, auth->key);
 	return *session != NULL;
@@ -90,6 +102,8 @@ make_context(bool server)
 	}
 	SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+	/* see tls_close(): a connection that ends is closed, not broken */
+	SSL_CTX_set_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
 	if (server)
 		SSL_CTX_set_psk_find_session_callback(context, server_key);
 	else
@@ -102,7 +116,7 @@ tls_result(LinkConn *conn, int result, const char *what)
 {
 	SSL *ssl = conn->tls;
 	int save_errno = errno;
-	unsigned long code;
+	const char *reason;
 
 	switch (SSL_get_error(ssl, result))
 	{
@@ -119,9 +133,9 @@ tls_result(LinkConn *conn, int result, const char *what)
 					 save_errno != 0 ? strerror(save_errno) : "connection lost");
 			return LINK_IO_ERROR;
 		default:
-			code = ERR_get_error();
+			reason = ERR_reason_error_string(ERR_get_error());
 			snprintf(conn->error, sizeof(conn->error), "could not %s: %s", what,
-					 code != 0 ? ERR_reason_error_string(code) : "TLS failure");
+					 reason != NULL ? reason : "TLS failure");
 			return LINK_IO_ERROR;
 	}
 }
@@ -141,14 +155,16 @@ tls_send(LinkConn *conn, const void *data, size_t length)
 
 /*
  * OpenSSL hands out one record (16 kB) at a time; gather what has come, so
- * that the standby flushes once for all of it.
+ * that the standby flushes once for all of it.  A record is taken whole or
+ * left in the socket: what OpenSSL kept of it would not make the descriptor
+ * readable, and the owner would sleep on it.
  */
 static ssize_t
 tls_recv(LinkConn *conn, void *data, size_t length)
 {
 	size_t total = 0;
 
-	while (total < length)
+	while (length - total >= SSL3_RT_MAX_PLAIN_LENGTH)
 	{
 		size_t done;
 		int result;
