@@ -193,6 +193,8 @@ gate_advance(TandemLink *link, XLogRecPtr write, XLogRecPtr flush, XLogRecPtr ap
 	in_sync = flush >= gate->released;
 	if (in_sync)
 		gate->released = flush;
+	if (!TandemQueueIsEmpty(SYNC_REP_WAIT_WRITE))
+		gate->released = Max(gate->released, write);
 	release_waiters(write, flush, Min(apply, flush));
 
 	/* A standby becomes "in sync" once; it stays so until its link ends. */
@@ -244,16 +246,19 @@ let_everything_through(void)
 }
 
 /*
- * Let commits go on local durability only.  Takes the gate lock and
- * SyncRepLock.
+ * Let commits go on local durability only.  Takes the gate lock; the gate
+ * worker does it at once.
  */
 void
 gate_set_alone(const char *reason)
 {
+	TandemGate *gate = &tandem->gate;
+
 	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
-	tandem->gate.alone = true;
+	gate->alone = true;
 	update_state(reason);
-	let_everything_through();
+	if (gate->latch != NULL)
+		SetLatch(gate->latch);
 	LWLockRelease(tandem->gate_lock);
 }
 
@@ -510,14 +515,14 @@ check_standby_names(void)
 }
 
 /*
- * While alone, show the local flush; and repeat the release, which did
- * nothing if synchronous_standby_names was empty at the time.
+ * While alone: release, and again if synchronous_standby_names was empty at
+ * the time; 'show' moves what the entry shows.
  */
 static void
-keep_alone(void)
+keep_alone(bool show)
 {
 	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
-	if (tandem->gate.alone)
+	if (tandem->gate.alone && (show || WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] != PG_UINT64_MAX))
 		let_everything_through();
 	LWLockRelease(tandem->gate_lock);
 }
@@ -546,6 +551,7 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 	{
 		TimestampTz now;
 		bool fallback = false;
+		bool clean_up;
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -565,13 +571,14 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 		{
 			fallback = poll_fallback();
 			now = GetCurrentTimestamp();
-			if (TimestampDifferenceExceeds(housekeeping, now, IDLE_MS))
+			clean_up = TimestampDifferenceExceeds(housekeeping, now, IDLE_MS);
+			if (clean_up)
 			{
 				housekeeping = now;
 				expel_impostors();
-				if (tandem->gate.alone)
-					keep_alone();
 			}
+			if (tandem->gate.alone)
+				keep_alone(clean_up);
 		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 fallback ? FALLBACK_MS : IDLE_MS, PG_WAIT_EXTENSION);

@@ -263,6 +263,8 @@ take_frames(Batch *batch)
 			batch->lost = psprintf("protocol violation: %s", link_decode_text(decode));
 			return false;
 		}
+		if (taken > 0 && uplink_conn->drained)
+			return false;
 		if (taken >= DRAIN_BYTES)
 			return true;
 		n = link_fill(uplink_conn);

@@ -441,13 +441,17 @@ take_frame(Sender *s, const LinkHeader *header, const uint8_t *payload, Timestam
 static const char *
 take_answers(Sender *s)
 {
-	for (;;)
+	do
 	{
 		LinkHeader header;
 		const uint8_t *payload;
 		LinkDecode decode;
-		ssize_t n;
+		ssize_t n = link_fill(s->conn);
 
+		if (n == LINK_IO_AGAIN)
+			return NULL;
+		if (n < 0)
+			return link_conn_error(s->conn);
 		while ((decode = link_next(s->conn, &header, &payload)) == LINK_DECODE_OK)
 		{
 			const char *why = take_frame(s, &header, payload, GetCurrentTimestamp());
@@ -457,12 +461,8 @@ take_answers(Sender *s)
 		}
 		if (decode != LINK_DECODE_MORE)
 			return psprintf("protocol violation: %s", link_decode_text(decode));
-		n = link_fill(s->conn);
-		if (n == LINK_IO_AGAIN)
-			return NULL;
-		if (n < 0)
-			return link_conn_error(s->conn);
-	}
+	} while (!s->conn->drained);
+	return NULL;
 }
 
 /* ---------------------------------------------------------------- sending */
@@ -729,11 +729,14 @@ look_around(Sender *s)
 static const char *
 stream(Sender *s)
 {
+	bool readable = true;
+
 	for (;;)
 	{
 		long wait_ms = Max(Min(PING_MS, tandem_link_timeout / 3), 1);
-		const char *why;
-		WaitEvent event;
+		const char *why = NULL;
+		WaitEvent events[2];
+		int n;
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -742,7 +745,9 @@ stream(Sender *s)
 		if (ShutdownRequestPending && s->handed_over == 0)
 			hand_over(s);
 
-		if ((why = take_answers(s)) != NULL || (why = send_what_can_be_sent(s, &wait_ms)) != NULL ||
+		if (readable)
+			why = take_answers(s);
+		if (why != NULL || (why = send_what_can_be_sent(s, &wait_ms)) != NULL ||
 			(why = look_around(s)) != NULL)
 			return why;
 		if (s->handed_over != 0)
@@ -751,7 +756,10 @@ stream(Sender *s)
 		ModifyWaitEvent(
 			s->set, 0,
 			WL_SOCKET_READABLE | (link_conn_wants_write(s->conn) ? WL_SOCKET_WRITEABLE : 0), NULL);
-		(void) WaitEventSetWait(s->set, wait_ms, &event, 1, PG_WAIT_EXTENSION);
+		n = WaitEventSetWait(s->set, wait_ms, events, lengthof(events), PG_WAIT_EXTENSION);
+		readable = false;
+		for (int i = 0; i < n; i++)
+			readable |= (events[i].events & WL_SOCKET_READABLE) != 0;
 	}
 }
 

@@ -149,6 +149,7 @@ link_fill(LinkConn *conn)
 	if (in->end == in->size)
 		return LINK_IO_AGAIN; /* full: frames must be taken out first */
 	n = conn->transport->recv(conn, in->data + in->end, in->size - in->end);
+	conn->drained = n < (ssize_t) (in->size - in->end);
 	if (n > 0)
 	{
 		in->end += n;

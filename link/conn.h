@@ -81,6 +81,7 @@ struct LinkConn
 	int fd;    /* owned */
 	void *tls; /* SSL *, owned, or NULL */
 	bool tls_wants_write;
+	bool drained; /* the last fill took all there was */
 	LinkBuffer in;
 	LinkBuffer out;
 	LinkAuth auth;
@@ -142,7 +143,7 @@ extern int link_flush(LinkConn *conn);
 
 /*
  * Frames in.  fill reads once and returns the number of bytes, or a LINK_IO_
- * value.  next takes one frame out of the buffer; its payload stays valid
+ * value; it sets 'drained' when there was no more than that.  next takes one frame out of the buffer; its payload stays valid
  * until the following call of fill or next.  Anything but OK and MORE means
  * that the connection is of no more use.
  */
