@@ -10,6 +10,7 @@ OBJS = \
 	extension/capture.o \
 	extension/event.o \
 	extension/gate.o \
+	extension/got.o \
 	extension/handshake.o \
 	extension/incarnation.o \
 	extension/lag.o \
@@ -22,6 +23,7 @@ OBJS = \
 	extension/sqlfuncs.o \
 	extension/uplink.o \
 	extension/walfile.o \
+	extension/walk.o \
 	link/auth.o \
 	link/conn.o \
 	link/frame.o \
@@ -34,7 +36,7 @@ PG_CONFIG ?= pg_config
 
 # The server's headers are not ours to mend: as system headers they do not warn.
 PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) \
-	-isystem $(shell $(PG_CONFIG) --includedir) -I$(srcdir) -I.
+	-isystem $(shell $(PG_CONFIG) --includedir) -I$(srcdir) -I. -I$(srcdir)/extension
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-declaration-after-statement
 SHLIB_LINK = -lpq -lssl -lcrypto -ldl
 

@@ -527,6 +527,16 @@ keep_alone(bool show)
 	LWLockRelease(tandem->gate_lock);
 }
 
+/* Let the gate worker look around at once.  Any process. */
+void
+gate_wake(void)
+{
+	LWLockAcquire(tandem->gate_lock, LW_SHARED);
+	if (tandem->gate.latch != NULL)
+		SetLatch(tandem->gate.latch);
+	LWLockRelease(tandem->gate_lock);
+}
+
 /* Main function of the gate worker, one per server while it is a primary. */
 void
 tandem_gate_main(pg_attribute_unused() Datum arg)
@@ -566,6 +576,7 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 			check_standby_names();
 		}
 		MemoryContextReset(loop_context);
+		capture_decide();
 
 		if (gate_possible())
 		{

@@ -222,9 +222,12 @@ check_identity(const LinkHello *hello, Refusal *refusal)
 static bool
 check_wal(const LinkHello *hello, Refusal *refusal)
 {
-	XLogRecPtr end = capture_sendable();
+	XLogRecPtr end;
+	XLogRecPtr flushed;
 	uint32 crc;
 
+	capture_begin_session();
+	(void) capture_sendable(&end, &flushed);
 	if (hello->start > end || hello->check_to > end)
 		return refuse(refusal, LINK_REASON_DIVERGED,
 					  psprintf("the standby holds WAL up to %X/%X, which is beyond the primary's "

@@ -37,6 +37,7 @@ int tandem_link_timeout;
 int tandem_reconnect_interval;
 bool tandem_tls;
 char *tandem_async_links;
+int tandem_capture_at;
 
 TandemShared *tandem = NULL;
 
@@ -157,6 +158,10 @@ check_listen_addresses(char **newval, pg_attribute_unused() void **extra,
 	return check_list(newval, item_is_anything, "an address");
 }
 
+static const struct config_enum_entry capture_options[] = {{"write", TANDEM_CAPTURE_WRITE, false},
+														   {"flush", TANDEM_CAPTURE_FLUSH, false},
+														   {NULL, 0, false}};
+
 static const struct config_enum_entry transport_options[] = {
 	{"auto", 0, false}, {"tcp", 1, false}, {NULL, 0, false}};
 
@@ -202,6 +207,10 @@ define_settings(void)
 		"tandem.link_offer", "Where a standby finds the link, and its key.",
 		"Answered on replication connections only.", &offer_value, "", PGC_INTERNAL,
 		GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE | GUC_NO_SHOW_ALL, NULL, NULL, offer_show);
+	DefineCustomEnumVariable(
+		"tandem.capture", "Where WAL is captured for sending.",
+		"At write it is sent while it is being flushed, where that is possible.",
+		&tandem_capture_at, TANDEM_CAPTURE_FLUSH, capture_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("tandem");
 }
 
@@ -219,7 +228,7 @@ shmem_request(void)
 	if (previous_shmem_request != NULL)
 		previous_shmem_request();
 	RequestAddinShmemSpace(shared_size());
-	RequestNamedLWLockTranche("pg_tandem", 3);
+	RequestNamedLWLockTranche("pg_tandem", 4);
 }
 
 static void
@@ -231,6 +240,7 @@ init_shared(void)
 	tandem->gate_lock = &locks[0].lock;
 	tandem->history_lock = &locks[1].lock;
 	tandem->link_lock = &locks[2].lock;
+	tandem->walk_lock = &locks[3].lock;
 	if (!pg_strong_random(&tandem->instance, sizeof(tandem->instance)))
 		ereport(FATAL,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random bytes")));
@@ -239,6 +249,15 @@ init_shared(void)
 	SpinLockInit(&tandem->refused_mutex);
 	SpinLockInit(&tandem->receiver.mutex);
 	pg_atomic_init_u64(&tandem->gate.unreplicated, 0);
+	pg_atomic_init_u32(&tandem->capture.at_write, 0);
+	pg_atomic_init_u64(&tandem->capture.written, 0);
+	pg_atomic_init_u64(&tandem->capture.walked, 0);
+	pg_atomic_init_u64(&tandem->capture.writes, 0);
+	pg_atomic_init_u64(&tandem->capture.short_writes, 0);
+	pg_atomic_init_u64(&tandem->capture.walks_ended, 0);
+	pg_atomic_init_u64(&tandem->capture.changes, 0);
+	pg_atomic_init_u32(&tandem->capture.restart, 0);
+	pg_atomic_init_u64(&tandem->capture.early_bytes, 0);
 	pg_atomic_init_u64(&tandem->capture.wakeups, 0);
 	pg_atomic_init_u64(&tandem->capture.reads, 0);
 	pg_atomic_init_u64(&tandem->capture.bytes, 0);
@@ -309,6 +328,7 @@ _PG_init(void)
 	shmem_startup_hook = shmem_startup;
 	RegisterXactCallback(gate_xact_callback, NULL);
 	receiver_install();
+	capture_install();
 
 	register_worker("tandem_gate_main", "pg_tandem gate", "pg_tandem gate");
 	for (int i = 1; i <= tandem_max_links; i++)

@@ -69,7 +69,10 @@ typedef struct Sender
 	TimestampTz last_sent;
 	TimestampTz last_ping;
 	TimestampTz slot_moved;
-	TimestampTz writes_seen; /* when sessions last waited for remote_write */
+	TimestampTz writes_seen;  /* when sessions last waited for remote_write */
+	TimestampTz applies_seen; /* and for remote_apply */
+	TimestampTz poll_until;   /* a write of WAL was cut short: look often */
+	uint64 short_writes;
 	TimestampTz handed_over; /* when the standby was sent back, or 0 */
 	WaitEventSet *set;
 	uint64 bytes_out_seen;
@@ -111,8 +114,31 @@ borrow_entry(Sender *s)
 #endif
 	SpinLockRelease(&entry->mutex);
 	s->entry = entry;
+	s->link->latch = MyLatch; /* from here on capture at write wakes us */
 	return true;
 }
+
+#if WALSND_HAS_LATCH
+/*
+ * Core wakes who waits for a flush through the entry's latch.  At write there
+ * is nothing to be done at a flush that could not wait a few milliseconds,
+ * unless a session waits for its commit to be applied.
+ */
+static void
+choose_wakeups(Sender *s, TimestampTz now)
+{
+	bool wanted = !capture_is_at_write() ||
+				  !TimestampDifferenceExceeds(s->applies_seen, now, WRITE_LEVEL_MS);
+	Latch *latch = wanted ? MyLatch : NULL;
+
+	if (s->entry == NULL || s->entry->latch == latch)
+		return;
+	SpinLockAcquire(&s->entry->mutex);
+	if (s->entry->pid == s->offer.pid)
+		s->entry->latch = latch;
+	SpinLockRelease(&s->entry->mutex);
+}
+#endif
 
 static void
 return_entry(Sender *s)
@@ -320,6 +346,8 @@ end_link(Sender *s, const char *why)
 {
 	TandemLink *link = s->link;
 
+	if (link != NULL)
+		link->latch = NULL;
 	walfile_close(&s->file);
 	return_entry(s);
 	if (s->set != NULL)
@@ -511,6 +539,9 @@ send_wal(Sender *s, XLogRecPtr flushed, TimestampTz now)
 
 	header = make_header(s, LINK_WAL, flushed, now);
 	link_frame_end(s->conn, &header, length);
+	if (s->sent + length > flushed)
+		pg_atomic_fetch_add_u64(&tandem->capture.early_bytes,
+								s->sent + length - Max(s->sent, flushed));
 	s->sent += length;
 	lag_sent(s->lag, s->sent, now);
 	return true;
@@ -539,9 +570,16 @@ bound_is_due(Sender *s, XLogRecPtr flushed, TimestampTz now, long *wait_ms)
 {
 	long waited;
 
-	if (flushed == s->bound_sent)
-		return false;
 	if (!TandemQueueIsEmpty(SYNC_REP_WAIT_APPLY))
+		s->applies_seen = now;
+	if (flushed == s->bound_sent)
+	{
+		/* what was sent early is not flushed yet: look again soon */
+		if (s->bound_sent < s->sent || now < s->poll_until)
+			*wait_ms = Min(*wait_ms, LAZY_BOUND_MS);
+		return false;
+	}
+	if (!TimestampDifferenceExceeds(s->applies_seen, now, WRITE_LEVEL_MS))
 		return true;
 	waited = TimestampDifferenceMilliseconds(s->last_sent, now);
 	if (waited >= LAZY_BOUND_MS)
@@ -576,7 +614,8 @@ send_what_can_be_sent(Sender *s, long *wait_ms)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		XLogRecPtr flushed = GetFlushRecPtr(NULL);
+		XLogRecPtr flushed;
+		XLogRecPtr sendable;
 		int result = link_flush(s->conn);
 
 		if (result < 0)
@@ -584,7 +623,9 @@ send_what_can_be_sent(Sender *s, long *wait_ms)
 		if (result == LINK_IO_AGAIN || s->handed_over != 0)
 			break;
 
-		s->sendable = Max(capture_sendable(), s->sent);
+		if (!capture_sendable(&sendable, &flushed))
+			return "WAL that was sent before the local flush has changed";
+		s->sendable = Max(sendable, s->sent);
 		if (s->link->pause)
 			set_state(s, TANDEM_LINK_PAUSED);
 		else if (s->sent < s->sendable)
@@ -612,6 +653,9 @@ send_what_can_be_sent(Sender *s, long *wait_ms)
 		else
 			break;
 	}
+#if WALSND_HAS_LATCH
+	choose_wakeups(s, GetCurrentTimestamp());
+#endif
 	if (s->sent != before)
 	{
 		show_sent(s);
@@ -703,6 +747,14 @@ static const char *
 look_around(Sender *s)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	uint64 short_writes = pg_atomic_read_u64(&tandem->capture.short_writes);
+
+	/* the rest of a short write is not a whole page, and is not noticed */
+	if (s->short_writes != short_writes)
+	{
+		s->short_writes = short_writes;
+		s->poll_until = TimestampTzPlusMilliseconds(now, WRITE_LEVEL_MS);
+	}
 
 	if (s->link->superseded)
 		return "its standby has connected again";

@@ -25,6 +25,7 @@
 
 #include "compat.h"
 #include "link/conn.h"
+#include "walk.h"
 
 /* The one name in synchronous_standby_names. */
 #define TANDEM_GATE_NAME    "tandem"
@@ -45,6 +46,10 @@ extern int tandem_link_timeout;       /* ms */
 extern int tandem_reconnect_interval; /* ms */
 extern bool tandem_tls;
 extern char *tandem_async_links;
+extern int tandem_capture_at;
+
+#define TANDEM_CAPTURE_WRITE 0
+#define TANDEM_CAPTURE_FLUSH 1
 
 /* -------------------------------------------------------- shared memory */
 
@@ -87,6 +92,8 @@ typedef struct TandemLink
 	slock_t mutex;
 	char name[NAMEDATALEN]; /* empty: unused */
 	pid_t pid;              /* worker serving it, 0 when down */
+	Latch *latch;           /* of the worker while it streams, else NULL; read
+							 * without the mutex by capture.c */
 	uint64 instance;        /* random number of the standby's postmaster */
 	bool superseded;        /* its standby has connected again: end */
 	TandemLinkState state;
@@ -164,12 +171,25 @@ typedef struct TandemReceiver
 	char last_error[256];
 } TandemReceiver;
 
-/* What the link workers know about new WAL, for the view tandem.capture. */
+/* What is known about new WAL (capture.c). */
 typedef struct TandemCapture
 {
-	pg_atomic_uint64 wakeups; /* times a link worker found new WAL */
-	pg_atomic_uint64 reads;   /* reads from segment files */
-	pg_atomic_uint64 bytes;   /* bytes read from segment files */
+	pg_atomic_uint32 at_write;     /* 1: captured at write, 0: at flush */
+	pg_atomic_uint64 written;      /* LSN: end of the last page written, a hint */
+	pg_atomic_uint64 walked;       /* LSN: all before it is final */
+	pg_atomic_uint64 writes;       /* writes of WAL pages seen */
+	pg_atomic_uint64 short_writes; /* of them, cut short by the kernel */
+	pg_atomic_uint64 walks_ended;  /* walks that could not go on */
+	pg_atomic_uint64 changes;      /* of them, because reported bytes changed */
+	pg_atomic_uint32 restart;      /* a new walk is wanted */
+	TimeLineID timeline;           /* being written */
+	WalkState walk;                /* protected by the walk lock */
+
+	/* counters for the view tandem.capture */
+	pg_atomic_uint64 early_bytes; /* sent before the local flush */
+	pg_atomic_uint64 wakeups;     /* times a link worker found new WAL */
+	pg_atomic_uint64 reads;       /* reads from segment files */
+	pg_atomic_uint64 bytes;       /* bytes read from segment files */
 } TandemCapture;
 
 typedef struct TandemEvent
@@ -187,6 +207,7 @@ typedef struct TandemShared
 	LWLock *gate_lock;    /* TandemGate, TandemLink.in_sync */
 	LWLock *history_lock; /* history, history_ready */
 	LWLock *link_lock;    /* allocation of links[] */
+	LWLock *walk_lock;    /* capture.walk */
 
 	uint64 instance;        /* random number of this postmaster's life */
 	XLogRecPtr clean_start; /* where new WAL begins after a clean stop, else 0 */
@@ -250,12 +271,17 @@ extern void gate_advance(TandemLink *link, XLogRecPtr write, XLogRecPtr flush, X
 extern void gate_link_changed(TandemLink *link, const char *why);
 extern void gate_set_alone(const char *reason);
 extern void gate_set_in_sync(void);
+extern void gate_wake(void);
 extern void gate_xact_callback(XactEvent event, void *arg);
 extern const char *gate_state_name(TandemGateState state);
 extern PGDLLEXPORT void tandem_gate_main(Datum arg);
 
 /* capture.c */
-extern XLogRecPtr capture_sendable(void);
+extern void capture_install(void);
+extern void capture_decide(void);
+extern bool capture_is_at_write(void);
+extern void capture_begin_session(void);
+extern bool capture_sendable(XLogRecPtr *sendable, XLogRecPtr *flushed);
 extern const char *capture_point(const char **why);
 
 /* walfile.c: reading WAL segments of this data directory. */
