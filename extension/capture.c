@@ -311,3 +311,45 @@ capture_sendable(XLogRecPtr *sendable, XLogRecPtr *flushed)
 	}
 	return pg_atomic_read_u64(&capture->changes) == changes_at_begin;
 }
+
+/* ------------------------------------------------- how long before the flush */
+
+/* The largest value that bucket 'i' stands for, us. */
+static TimeOffset
+bucket_value(int i)
+{
+	TimeOffset power = (TimeOffset) 1 << (i / 4);
+
+	return power + power * (i % 4 + 1) / 4;
+}
+
+/* WAL was sent 'lead' microseconds before its local flush was noticed. */
+void
+capture_note_lead(TimeOffset lead)
+{
+	int i = 0;
+
+	while (i < TANDEM_LEAD_BUCKETS - 1 && bucket_value(i) < lead)
+		i++;
+	pg_atomic_fetch_add_u64(&tandem->capture.lead[i], 1);
+}
+
+/* The given quantile (0 to 1) of those samples, us; -1 if there are none. */
+TimeOffset
+capture_lead(double quantile)
+{
+	uint64 count = 0;
+	uint64 passed = 0;
+
+	for (int i = 0; i < TANDEM_LEAD_BUCKETS; i++)
+		count += pg_atomic_read_u64(&tandem->capture.lead[i]);
+	if (count == 0)
+		return -1;
+	for (int i = 0; i < TANDEM_LEAD_BUCKETS; i++)
+	{
+		passed += pg_atomic_read_u64(&tandem->capture.lead[i]);
+		if (passed >= quantile * count)
+			return bucket_value(i);
+	}
+	return bucket_value(TANDEM_LEAD_BUCKETS - 1);
+}

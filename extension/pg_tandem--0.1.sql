@@ -71,9 +71,18 @@ LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 CREATE FUNCTION tandem.get_capture(
 	OUT point text,
 	OUT reason text,
+	OUT writes bigint,
+	OUT short_writes bigint,
+	OUT bytes_before_flush bigint,
+	OUT bytes_at_flush bigint,
+	OUT lead_median interval,
+	OUT lead_p99 interval,
+	OUT records_walked bigint,
+	OUT walked_lsn pg_lsn,
+	OUT walk_stop text,
+	OUT walks_ended bigint,
 	OUT wakeups bigint,
-	OUT reads bigint,
-	OUT bytes_read bigint)
+	OUT reads bigint)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'tandem_capture'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 
@@ -203,9 +212,18 @@ COMMENT ON COLUMN tandem.receiver.last_error IS 'why the link was lost or could 
 COMMENT ON VIEW tandem.capture IS 'how WAL is learned of and read for the links';
 COMMENT ON COLUMN tandem.capture.point IS 'where WAL is captured: write or flush';
 COMMENT ON COLUMN tandem.capture.reason IS 'why it is captured there';
+COMMENT ON COLUMN tandem.capture.writes IS 'writes of WAL pages seen';
+COMMENT ON COLUMN tandem.capture.short_writes IS 'of them, cut short by the kernel';
+COMMENT ON COLUMN tandem.capture.bytes_before_flush IS 'bytes of WAL sent before they were flushed here, over all links';
+COMMENT ON COLUMN tandem.capture.bytes_at_flush IS 'bytes of WAL sent after they were flushed here, over all links';
+COMMENT ON COLUMN tandem.capture.lead_median IS 'how long before the flush WAL is sent, median of samples';
+COMMENT ON COLUMN tandem.capture.lead_p99 IS 'the same, 99th percentile';
+COMMENT ON COLUMN tandem.capture.records_walked IS 'records found final by the present walk';
+COMMENT ON COLUMN tandem.capture.walked_lsn IS 'WAL before this is final';
+COMMENT ON COLUMN tandem.capture.walk_stop IS 'why the walk stopped last; most reasons are ordinary at the end of WAL';
+COMMENT ON COLUMN tandem.capture.walks_ended IS 'walks that could not go on; WAL was captured at flush until the next one began';
 COMMENT ON COLUMN tandem.capture.wakeups IS 'times a link worker found new WAL';
-COMMENT ON COLUMN tandem.capture.reads IS 'reads from WAL segments';
-COMMENT ON COLUMN tandem.capture.bytes_read IS 'bytes read from WAL segments';
+COMMENT ON COLUMN tandem.capture.reads IS 'reads from WAL segments for sending';
 
 COMMENT ON VIEW tandem.events IS 'the last changes of role, links and gate';
 COMMENT ON COLUMN tandem.events.id IS 'number of the event since the start';

@@ -258,6 +258,8 @@ init_shared(void)
 	pg_atomic_init_u64(&tandem->capture.changes, 0);
 	pg_atomic_init_u32(&tandem->capture.restart, 0);
 	pg_atomic_init_u64(&tandem->capture.early_bytes, 0);
+	for (int i = 0; i < TANDEM_LEAD_BUCKETS; i++)
+		pg_atomic_init_u64(&tandem->capture.lead[i], 0);
 	pg_atomic_init_u64(&tandem->capture.wakeups, 0);
 	pg_atomic_init_u64(&tandem->capture.reads, 0);
 	pg_atomic_init_u64(&tandem->capture.bytes, 0);

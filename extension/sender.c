@@ -45,6 +45,7 @@
 #define PING_MS        1000
 #define SLOT_MOVE_MS   100 /* the slot follows the standby at this interval */
 #define WRITE_LEVEL_MS 1000
+#define SAMPLE_EVERY   64
 
 typedef struct Sender
 {
@@ -73,6 +74,9 @@ typedef struct Sender
 	TimestampTz applies_seen; /* and for remote_apply */
 	TimestampTz poll_until;   /* a write of WAL was cut short: look often */
 	uint64 short_writes;
+	uint64 early_frames;   /* frames sent before the local flush */
+	XLogRecPtr sample_lsn; /* of one of them, or invalid: when is it flushed? */
+	TimestampTz sample_time;
 	TimestampTz handed_over; /* when the standby was sent back, or 0 */
 	WaitEventSet *set;
 	uint64 bytes_out_seen;
@@ -127,7 +131,7 @@ borrow_entry(Sender *s)
 static void
 choose_wakeups(Sender *s, TimestampTz now)
 {
-	bool wanted = !capture_is_at_write() ||
+	bool wanted = !capture_is_at_write() || s->sample_lsn != InvalidXLogRecPtr ||
 				  !TimestampDifferenceExceeds(s->applies_seen, now, WRITE_LEVEL_MS);
 	Latch *latch = wanted ? MyLatch : NULL;
 
@@ -514,6 +518,24 @@ make_header(Sender *s, LinkFrameType type, XLogRecPtr bound, TimestampTz now)
 }
 
 /*
+ * The next 'length' bytes are sent before all of them are flushed here.  For
+ * one in SAMPLE_EVERY such frames find out how long before: choose_wakeups()
+ * then has core wake us at the flush.
+ */
+static void
+note_early(Sender *s, XLogRecPtr flushed, size_t length, TimestampTz now)
+{
+	XLogRecPtr end = s->sent + length;
+
+	pg_atomic_fetch_add_u64(&tandem->capture.early_bytes, end - Max(s->sent, flushed));
+	if (s->early_frames++ % SAMPLE_EVERY == 0)
+	{
+		s->sample_lsn = end;
+		s->sample_time = now;
+	}
+}
+
+/*
  * Put the next piece of WAL into the connection.  False if its segment is
  * gone; ERROR if it went while it was read.
  */
@@ -540,8 +562,7 @@ send_wal(Sender *s, XLogRecPtr flushed, TimestampTz now)
 	header = make_header(s, LINK_WAL, flushed, now);
 	link_frame_end(s->conn, &header, length);
 	if (s->sent + length > flushed)
-		pg_atomic_fetch_add_u64(&tandem->capture.early_bytes,
-								s->sent + length - Max(s->sent, flushed));
+		note_early(s, flushed, length, now);
 	s->sent += length;
 	lag_sent(s->lag, s->sent, now);
 	return true;
@@ -625,6 +646,11 @@ send_what_can_be_sent(Sender *s, long *wait_ms)
 
 		if (!capture_sendable(&sendable, &flushed))
 			return "WAL that was sent before the local flush has changed";
+		if (s->sample_lsn != InvalidXLogRecPtr && flushed >= s->sample_lsn)
+		{
+			capture_note_lead(now - s->sample_time);
+			s->sample_lsn = InvalidXLogRecPtr;
+		}
 		s->sendable = Max(sendable, s->sent);
 		if (s->link->pause)
 			set_state(s, TANDEM_LINK_PAUSED);
@@ -838,6 +864,7 @@ serve(Sender *s, const char *address)
 	s->sent = s->hello.start;
 	s->bound_sent = GetFlushRecPtr(NULL);
 	s->acked = false;
+	s->sample_lsn = InvalidXLogRecPtr;
 	s->handed_over = 0;
 	s->bytes_out_seen = s->conn->bytes_out;
 	s->last_received = s->last_sent = s->last_ping = GetCurrentTimestamp();

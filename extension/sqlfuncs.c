@@ -347,16 +347,37 @@ tandem_receiver(PG_FUNCTION_ARGS)
 Datum
 tandem_capture(PG_FUNCTION_ARGS)
 {
+	TandemCapture *capture;
 	const char *why;
+	WalkState walk;
+	uint64 bytes;
+	uint64 early;
 	Row row = {0};
 
 	require_preloaded();
 	InitMaterializedSRF(fcinfo, 0);
+	capture = &tandem->capture;
+	if (RecoveryInProgress())
+		return (Datum) 0;
 	put_text(&row, capture_point(&why));
 	put_text(&row, why);
-	put(&row, Int64GetDatum(pg_atomic_read_u64(&tandem->capture.wakeups)));
-	put(&row, Int64GetDatum(pg_atomic_read_u64(&tandem->capture.reads)));
-	put(&row, Int64GetDatum(pg_atomic_read_u64(&tandem->capture.bytes)));
+	LWLockAcquire(tandem->walk_lock, LW_SHARED);
+	walk = capture->walk;
+	LWLockRelease(tandem->walk_lock);
+	bytes = pg_atomic_read_u64(&capture->bytes);
+	early = pg_atomic_read_u64(&capture->early_bytes);
+	put(&row, Int64GetDatum(pg_atomic_read_u64(&capture->writes)));
+	put(&row, Int64GetDatum(pg_atomic_read_u64(&capture->short_writes)));
+	put(&row, Int64GetDatum(early));
+	put(&row, Int64GetDatum(bytes - Min(early, bytes)));
+	put_interval(&row, capture_lead(0.5));
+	put_interval(&row, capture_lead(0.99));
+	put(&row, Int64GetDatum(walk.records));
+	put_lsn(&row, walk.boundary);
+	put_text(&row, walk.stop == WALK_NOT_STOPPED ? NULL : WalkStopName(walk.stop));
+	put(&row, Int64GetDatum(pg_atomic_read_u64(&capture->walks_ended)));
+	put(&row, Int64GetDatum(pg_atomic_read_u64(&capture->wakeups)));
+	put(&row, Int64GetDatum(pg_atomic_read_u64(&capture->reads)));
 	emit(fcinfo, &row);
 	return (Datum) 0;
 }

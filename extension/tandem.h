@@ -171,6 +171,9 @@ typedef struct TandemReceiver
 	char last_error[256];
 } TandemReceiver;
 
+/* How long before the flush: four buckets for each power of two of us. */
+#define TANDEM_LEAD_BUCKETS 96
+
 /* What is known about new WAL (capture.c). */
 typedef struct TandemCapture
 {
@@ -186,10 +189,11 @@ typedef struct TandemCapture
 	WalkState walk;                /* protected by the walk lock */
 
 	/* counters for the view tandem.capture */
-	pg_atomic_uint64 early_bytes; /* sent before the local flush */
-	pg_atomic_uint64 wakeups;     /* times a link worker found new WAL */
-	pg_atomic_uint64 reads;       /* reads from segment files */
-	pg_atomic_uint64 bytes;       /* bytes read from segment files */
+	pg_atomic_uint64 early_bytes;               /* sent before the local flush */
+	pg_atomic_uint64 lead[TANDEM_LEAD_BUCKETS]; /* samples of how long before */
+	pg_atomic_uint64 wakeups;                   /* times a link worker found new WAL */
+	pg_atomic_uint64 reads;                     /* reads from segment files */
+	pg_atomic_uint64 bytes;                     /* bytes read from segment files */
 } TandemCapture;
 
 typedef struct TandemEvent
@@ -283,6 +287,8 @@ extern bool capture_is_at_write(void);
 extern void capture_begin_session(void);
 extern bool capture_sendable(XLogRecPtr *sendable, XLogRecPtr *flushed);
 extern const char *capture_point(const char **why);
+extern void capture_note_lead(TimeOffset lead);
+extern TimeOffset capture_lead(double quantile);
 
 /* walfile.c: reading WAL segments of this data directory. */
 typedef struct WalFile
