@@ -12,6 +12,7 @@ OBJS = \
 	extension/gate.o \
 	extension/got.o \
 	extension/handshake.o \
+	extension/hostcrash.o \
 	extension/incarnation.o \
 	extension/lag.o \
 	extension/listen.o \

@@ -174,6 +174,8 @@ begin_walk(void)
 	int nothing = 0;
 	XLogRecPtr end;
 
+	hostcrash_remember_boot();
+
 	XLogBeginInsert();
 	XLogRegisterData((char *) &nothing, sizeof(nothing));
 	end = XLogInsert(RM_XLOG_ID, XLOG_NOOP);

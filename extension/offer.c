@@ -173,8 +173,9 @@ offer_show(void)
 
 	if (tandem == NULL || !am_walsender || MyWalSnd == NULL || MyDatabaseId != InvalidOid)
 		return "";
+	/* on the way to a new timeline (hostcrash.c) this is no standby to follow */
 	if (RecoveryInProgress())
-		return "standby";
+		return tandem->new_timeline ? "wait" : "standby";
 	if (!incarnation_ready())
 		return "wait";
 

@@ -290,6 +290,7 @@ shmem_startup(void)
 			SetConfigOption("tandem.node_name", default_node_name(), PGC_POSTMASTER,
 							PGC_S_DYNAMIC_DEFAULT);
 		incarnation_note_clean_stop();
+		hostcrash_check();
 		gate_reserve();
 		tandem_listen();
 	}
@@ -298,11 +299,12 @@ shmem_startup(void)
 /* -------------------------------------------------------------- workers */
 
 static void
-register_worker(const char *function, const char *name, const char *type)
+register_worker(const char *function, const char *name, const char *type, BgWorkerStartTime start,
+				int flags)
 {
 	BackgroundWorker worker = {
-		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_flags = flags,
+		.bgw_start_time = start,
 		.bgw_restart_time = 1,
 	};
 
@@ -320,6 +322,8 @@ register_worker(const char *function, const char *name, const char *type)
 void
 _PG_init(void)
 {
+	int flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
@@ -332,12 +336,16 @@ _PG_init(void)
 	receiver_install();
 	capture_install();
 
-	register_worker("tandem_gate_main", "pg_tandem gate", "pg_tandem gate");
+	register_worker("tandem_timeline_main", "pg_tandem timeline", "pg_tandem timeline",
+					BgWorkerStart_PostmasterStart, BGWORKER_SHMEM_ACCESS);
+	register_worker("tandem_gate_main", "pg_tandem gate", "pg_tandem gate",
+					BgWorkerStart_RecoveryFinished, flags);
 	for (int i = 1; i <= tandem_max_links; i++)
 	{
 		char name[BGW_MAXLEN];
 
 		snprintf(name, sizeof(name), "pg_tandem link worker %d", i);
-		register_worker("tandem_link_main", name, "pg_tandem link");
+		register_worker("tandem_link_main", name, "pg_tandem link", BgWorkerStart_RecoveryFinished,
+						flags);
 	}
 }

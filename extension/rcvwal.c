@@ -247,16 +247,28 @@ open_received(TimeLineID timeline, XLogSegNo segno, char *path)
 	return -1;
 }
 
-/* Zero a segment from 'offset' on and flush it.  ERROR if that fails. */
-static void
+/*
+ * Zero a segment from 'offset' on and flush it.  True if there was anything
+ * else there.  ERROR if that fails.
+ */
+static bool
 zero_segment(int fd, const char *path, uint32 offset)
 {
-	static PGAlignedXLogBlock zeroes;
+	static const PGAlignedXLogBlock zeroes;
+	PGAlignedXLogBlock there;
+	bool found = false;
 
 	while (offset < (uint32) wal_segment_size)
 	{
 		size_t part = XLOG_BLCKSZ - offset % XLOG_BLCKSZ;
 
+		if (pg_pread(fd, there.data, part, offset) == (ssize_t) part &&
+			memcmp(there.data, zeroes.data, part) == 0)
+		{
+			offset += part;
+			continue;
+		}
+		found = true;
 		if (pg_pwrite(fd, zeroes.data, part, offset) != (ssize_t) part)
 			ereport(ERROR, (errcode_for_file_access(),
 							errmsg("could not write to file \"%s\": %m", path)));
@@ -265,6 +277,7 @@ zero_segment(int fd, const char *path, uint32 offset)
 	if (pg_fsync(fd) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(), errmsg("could not fsync file \"%s\": %m", path)));
+	return found;
 }
 
 /*
@@ -283,6 +296,7 @@ rcvwal_discard(TimeLineID timeline, XLogRecPtr from)
 	char path[MAXPGPATH];
 	XLogSegNo first;
 	XLogSegNo segno;
+	bool found = false;
 	int fd;
 
 	rcvwal_close();
@@ -294,13 +308,15 @@ rcvwal_discard(TimeLineID timeline, XLogRecPtr from)
 		fd = open_received(timeline, segno, path);
 		if (fd < 0)
 			continue;
-		zero_segment(fd, path, segno == first ? XLogSegmentOffset(from, wal_segment_size) : 0);
+		found |=
+			zero_segment(fd, path, segno == first ? XLogSegmentOffset(from, wal_segment_size) : 0);
 		CloseTransientFile(fd);
 	}
-	tandem_event("node", tandem_node_name,
-				 "discarded received WAL of timeline %u from %X/%X (received up to %X/%X): the "
-				 "primary does not have it",
-				 timeline, LSN_FORMAT_ARGS(from), LSN_FORMAT_ARGS(Max(rcvwal.written, from)));
+	if (found)
+		tandem_event("node", tandem_node_name,
+					 "discarded received WAL of timeline %u from %X/%X (received up to %X/%X): the "
+					 "primary does not have it",
+					 timeline, LSN_FORMAT_ARGS(from), LSN_FORMAT_ARGS(Max(rcvwal.written, from)));
 
 	if (rcvwal.timeline == timeline)
 	{

@@ -214,6 +214,7 @@ typedef struct TandemShared
 	LWLock *walk_lock;    /* capture.walk */
 
 	uint64 instance;        /* random number of this postmaster's life */
+	bool new_timeline;      /* recovery is to end with a promotion */
 	XLogRecPtr clean_start; /* where new WAL begins after a clean stop, else 0 */
 	bool history_ready;     /* a primary may make offers */
 	LinkHistory history;
@@ -261,6 +262,11 @@ extern bool
 incarnation_diverge(const LinkHistory *mine, const LinkHistory *theirs, XLogRecPtr *divergence);
 extern bool incarnation_equal(const LinkHistory *a, const LinkHistory *b);
 extern uint32 incarnation_timeline_crc(TimeLineID tli);
+
+/* hostcrash.c */
+extern void hostcrash_remember_boot(void);
+extern void hostcrash_check(void);
+extern PGDLLEXPORT void tandem_timeline_main(Datum arg);
 
 /* offer.c */
 extern const char *offer_show(void);

@@ -474,7 +474,15 @@ take_offer(const char *text)
 	if (strcmp(text, "wait") == 0)
 		return retry("the primary is not ready yet");
 	if (strcmp(text, "standby") == 0)
+	{
+		/*
+		 * Core's streaming knows nothing of incarnations: with WAL beyond the
+		 * bound wait for a primary that can say what became of it.
+		 */
+		if (rcvwal.durable > rcvwal.bound)
+			return retry("the server is a standby");
 		return no_link("the server is a standby itself");
+	}
 	if (text[0] == '\0')
 		return no_link("the server gives no offer on this connection");
 	if (!parse_offer(text, &offer))
