@@ -168,6 +168,7 @@ typedef struct TandemReceiver
 	uint64 flushes;
 	uint64 connects;
 	TimestampTz last_message;
+	TimestampTz refused; /* when an error that does not pass was raised last */
 	char last_error[256];
 } TandemReceiver;
 

@@ -33,11 +33,14 @@
 #include "access/xlogrecovery.h"
 #include "common/ip.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #define OFFER_QUERY    "SHOW tandem.link_offer"
+#define REFUSAL_MS     5000        /* between two errors that will not pass by themselves */
 #define FIRST_DELAY_MS 50          /* after the first, immediate attempt */
 #define CHECK_BYTES    (64 * 1024) /* of WAL compared before the resume point */
 
@@ -285,6 +288,33 @@ uplink_stop(void)
 	phase = PHASE_RETRY;
 }
 
+/*
+ * Streaming is about to end with an error that will not pass by itself.  The
+ * startup process starts another walreceiver after
+ * wal_retrieve_retry_interval, which is short; say it at that rate the first
+ * time only.
+ */
+static void
+pause_before_refusal(const char *why)
+{
+	TandemReceiver *show = &tandem->receiver;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until;
+
+	receiver_show(TANDEM_RCV_CONNECTING, why);
+	SpinLockAcquire(&show->mutex);
+	until = TimestampTzPlusMilliseconds(show->refused, REFUSAL_MS);
+	show->refused = Max(now, until);
+	SpinLockRelease(&show->mutex);
+	while ((now = GetCurrentTimestamp()) < until && !ShutdownRequestPending)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 TimestampDifferenceMilliseconds(now, until), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
 /* ------------------------------------------------------- RETRY, RESET, ASK */
 
 static UplinkResult
@@ -448,6 +478,8 @@ follow_history(const LinkHistory *theirs)
 		XLogRecPtr replayed = GetCurrentReplayRecPtr(&timeline);
 
 		if (replayed > divergence)
+		{
+			pause_before_refusal("this standby has diverged from its primary");
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("this standby has diverged from its primary"),
@@ -456,6 +488,7 @@ follow_history(const LinkHistory *theirs)
 							   LSN_FORMAT_ARGS(divergence), LSN_FORMAT_ARGS(replayed)),
 					 errhint("Seed this standby again with pg_basebackup, or use pg_rewind if "
 							 "the primary is on a newer timeline.")));
+		}
 		rcvwal_discard(rcvwal.timeline, divergence);
 	}
 	if (!incarnation_equal(mine, theirs))
@@ -488,12 +521,15 @@ take_offer(const char *text)
 	if (!parse_offer(text, &offer))
 		return no_link("the primary's offer is not understood");
 	if (offer.system_identifier != GetSystemIdentifier())
+	{
+		pause_before_refusal("another database system");
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("database system identifier differs between the primary and standby"),
 				 errdetail("The primary's identifier is " UINT64_FORMAT
 						   ", the standby's identifier is " UINT64_FORMAT ".",
 						   offer.system_identifier, GetSystemIdentifier())));
+	}
 	follow_history(&offer.history);
 	uplink_timeline = offer.timeline;
 	if (offer.timeline != rcvwal.timeline)
@@ -703,7 +739,7 @@ refused(const LinkNotice *notice)
 		case LINK_REASON_DIVERGED:
 		case LINK_REASON_TERM:
 		case LINK_REASON_WAL_REMOVED:
-			receiver_show(TANDEM_RCV_CONNECTING, notice->message);
+			pause_before_refusal(notice->message);
 			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 							errmsg("the primary refused the link: %s", notice->message),
 							notice->hint[0] != '\0' ? errhint("%s", notice->hint) : 0));

@@ -216,7 +216,7 @@ fetch_page(Walk *walk, XLogRecPtr addr, const char **page)
 		got = walk->reader->read(walk->reader->arg, addr, walk->reader->buf, len);
 		walk->window = addr;
 		walk->window_len = 0;
-		if (got < XLOG_BLCKSZ || (size_t) got > len)
+		if (got < XLOG_BLCKSZ)
 			return WALK_READ_FAILED;
 		walk->window_len = got - got % XLOG_BLCKSZ;
 		walk->read_size = Min(walk->read_size * 4, walk->reader->bufsize);
@@ -261,7 +261,6 @@ check_page(const WalkState *state, XLogRecPtr addr, const char *page, bool withi
 		(header->xlp_info & ~XLP_ALL_FLAGS) != 0 ||
 		((header->xlp_info & XLP_LONG_HEADER) != 0) != is_first ||
 		contrecord != (header->xlp_rem_len != 0) ||
-		(contrecord && (header->xlp_info & XLP_FIRST_IS_OVERWRITE_CONTRECORD)) ||
 		!all_zeros(page + fields, SizeOfXLogShortPHD - fields) ||
 		(is_first && !long_header_is_valid(state, page)))
 		return WALK_BAD_PAGE;

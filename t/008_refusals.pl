@@ -1,0 +1,279 @@
+# Who is refused a link, and is told why: a standby of another database system, one that holds
+# other WAL, one that cannot prove its key, a node whose name is taken, strangers.  Most of them
+# are played by linkpeer (test/tools), a standby's side of the handshake that can be made to lie.
+# All the while the link of a real standby must not notice anything.
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use IO::Select;
+use IO::Socket::INET;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use TandemPair;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $tools = PostgreSQL::Test::Utils::tempdir;
+system_or_bail('make', '-s', '-C', "$FindBin::RealBin/../test/tools", "build=$tools", "$tools/linkpeer");
+
+my $alpha = make_primary('alpha', conf => "max_wal_senders = 10\nmax_replication_slots = 10");
+my $beta = make_standby('beta', $alpha);
+ok(wait_for_state($alpha, 'in sync'), 'the pair is in sync');
+
+# What a peer that lies so is answered.
+sub peer
+{
+	my ($node, @lies) = @_;
+	my ($out, $err) = run_command(
+		[ "$tools/linkpeer", @lies, $node->connstr('postgres') . ' replication=true' ]);
+
+	diag($err) if $err ne '';
+	return $out;
+}
+
+sub poll
+{
+	my ($condition) = @_;
+	my $end = time + $TandemPair::patience;
+
+	while (time < $end)
+	{
+		return 1 if $condition->();
+		usleep(50_000);
+	}
+	return 0;
+}
+
+# The log gets a line like this.
+sub log_has
+{
+	my ($node, $pattern, $from) = @_;
+
+	return poll(sub { slurp_file($node->logfile, $from) =~ $pattern });
+}
+
+sub stranger
+{
+	return IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $alpha->{tandem_port}) || die $!;
+}
+
+# A peer that has proved its key, and is told why it is refused; the primary's log says it, too.
+sub is_refused
+{
+	my ($what, $lies, $reason, $message, $hint) = @_;
+	my $from = -s $alpha->logfile;
+	my $answer = peer($alpha, @$lies);
+
+	like($answer, qr/^refused \($reason\): $message/, "refused: $what");
+	like($answer, qr/\(hint: .*$hint/, 'and told what to do') if defined $hint;
+	ok(log_has($alpha, qr/LOG: .*$message/, $from), 'and the primary tells it, too');
+	return;
+}
+
+# A peer that could be anybody: only one a second is in the log, so it comes until that is this one.
+sub is_logged
+{
+	my ($what, $lies, $answer, $message) = @_;
+	my $from = -s $alpha->logfile;
+	my $line = qr/LOG: +refused a link connection from 127\.0\.0\.1:\d+: $message/;
+	my $end = time + $TandemPair::patience;
+	my $log;
+
+	do
+	{
+		like(peer($alpha, @$lies), $answer, $what) if !defined $log;
+		peer($alpha, @$lies) if defined $log;
+		usleep(200_000);
+		$log = slurp_file($alpha->logfile, $from);
+	} while (() = $log =~ /refused a link connection/g) < 2 && $log !~ $line && time < $end;
+	like(join('', grep { /refused a link/ } split /^/, $log), $line, 'and the primary\'s log says why');
+	return;
+}
+
+my $link = "SELECT pid, connects, walsender_pid, state FROM tandem.links WHERE name = 'beta'";
+my $workers = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity WHERE backend_type LIKE 'pg_tandem%'";
+my $link_before = $alpha->safe_psql('postgres', $link);
+my $workers_before = $alpha->safe_psql('postgres', $workers);
+$alpha->safe_psql('postgres', 'CREATE TABLE t (i int); INSERT INTO t SELECT generate_series(1, 1000)');
+
+#
+# Who gets an offer, and with it a key?
+#
+like(peer($alpha, '--show-offer'), qr/^offer: proto=1 id=[0-9a-f]{16} key=[0-9a-f]{64} tls=1 tli=1 sys=\d+ addr=127\.0\.0\.1:$alpha->{tandem_port} hist=1\.1\.1\.[0-9a-f]+$/,
+	'a primary makes an offer on a replication connection');
+isnt(peer($alpha, '--show-offer'), peer($alpha, '--show-offer'), 'each time another one');
+my ($offer) = run_command([ "$tools/linkpeer", '--show-offer', $alpha->connstr('postgres') . ' replication=database' ]);
+is($offer, 'offer: ', 'not on one that belongs to a database');
+is(peer($beta, '--show-offer'), 'offer: standby', 'a standby says that it is one');
+$alpha->safe_psql('postgres', 'CREATE ROLE nobody LOGIN');
+my ($out, $err) = run_command([ "$tools/linkpeer", '--show-offer', $alpha->connstr('postgres') . ' replication=true user=nobody' ]);
+is($out, '', 'a user without the attribute REPLICATION gets none');
+like($err, qr/must be superuser or replication role/, 'but an error');
+
+#
+# Standbys that are admitted, but may not have the stream
+#
+like(peer($alpha), qr/^welcome: node "alpha", term 1, incarnation 1, from /, 'a peer that does not lie is welcome');
+
+is_refused('another system identifier', ['--system=1'], 'another database system',
+	qr/database system identifier differs: the primary's is \d{10,}, the standby's is 1/, 'pg_basebackup');
+is_refused('another timeline', ['--timeline=2'], 'not a primary',
+	qr/timeline differs: the primary's is 1, the standby's is 2/);
+is_refused('another history of the timeline', ['--wrong-timeline-history'], 'another timeline',
+	qr/timeline 1 has another history on the standby/, 'pg_basebackup');
+is_refused('another history of incarnations', ['--history=1.1.1.1000028,1.2.1.1000060'], 'not a primary',
+	qr/the standby's incarnation history is not this primary's/);
+is_refused('a standby that is ahead', ['--start=FFF/28'], 'diverged',
+	qr{the standby holds WAL up to FFF/28, which is beyond the primary's end at \d+/[0-9A-F]+}, 'pg_basebackup');
+is_refused('other WAL before the resume point', ['--wrong-tail=1000'], 'diverged',
+	qr{the standby's WAL between [0-9A-F/]+ and [0-9A-F/]+ differs from the primary's}, 'pg_basebackup');
+is_refused('a node name in use', ['--name=beta'], 'node name in use',
+	qr/node name "beta" is in use by another link/, 'tandem.node_name');
+is_refused('no node name', ['--name='], 'protocol violation', qr/the standby has no node name/);
+is_refused('a slot that does not exist', ['--slot=nowhere'], 'replication slot',
+	qr/replication slot "nowhere" does not exist/, 'primary_slot_name');
+is_refused('a slot that another one uses', ['--slot=beta'], 'replication slot',
+	qr/replication slot "beta" is active for PID \d+/, 'primary_slot_name');
+is_logged('a greeting that is cut short', ['--truncate=1'],
+	qr/^refused \(protocol violation\): malformed greeting/, qr/malformed greeting/);
+is_logged('something else than a greeting', ['--wrong-frame'],
+	qr/^refused \(protocol violation\): unexpected frame instead of a greeting/, qr/unexpected frame instead of a greeting/);
+my $version = qr/protocol version 2 is not supported; this node speaks version 1/;
+is_logged('a future version of the protocol', ['--version=2'], qr/^refused \(protocol version\): $version/, $version);
+
+# What a standby says when it is welcome is not believed, either.
+my $from = -s $alpha->logfile;
+like(peer($alpha, '--acknowledge=FFF/28'), qr/^welcome: .*\nclosed: /s, 'who claims to hold what was never sent is thrown out');
+ok(log_has($alpha, qr/link "linkpeer": down: protocol violation: an answer that cannot be true/, $from), 'and the log says why');
+is($alpha->safe_psql('postgres', "SELECT last_error FROM tandem.links WHERE name = 'linkpeer'"),
+	'protocol violation: an answer that cannot be true', 'and the view');
+
+#
+# Peers that do not prove the key
+#
+foreach my $tls ('on', 'off')
+{
+	$alpha->append_conf('postgresql.conf', "tandem.tls = $tls");
+	$alpha->reload;
+	my $number = $tls eq 'on' ? 1 : 0;
+	ok(poll(sub { peer($alpha, '--show-offer') =~ / tls=$number / }), "tandem.tls is $tls");
+
+	is_logged('a wrong key', ['--wrong-key'], qr/^closed: /,
+		$tls eq 'on' ? qr/could not agree on TLS with the peer: binder does not verify/
+		: qr/the peer closed the connection/);
+	is_logged('an offer that was never made', ['--id=1234567890abcdef'], qr/^closed: /,
+		qr/unknown or used one-time key/);
+	is_logged('a key that has been used', ['--use-key-twice'], qr/^welcome: .*\nclosed: /s,
+		qr/unknown or used one-time key/);
+	is_logged('a future version of the protocol, without encryption', ['--version=2'],
+		qr/^closed: $version/, $version)
+	  if $tls eq 'off';
+	is_logged('a link without encryption though the offer is for one with', ['--no-tls-in-offer'], qr/^closed: unknown or used/,
+		qr/unknown or used one-time key/)
+	  if $tls eq 'on';
+}
+$alpha->append_conf('postgresql.conf', 'tandem.tls = on');
+$alpha->reload;
+
+#
+# Strangers
+#
+$from = -s $alpha->logfile;
+my $begin = time;
+my @lines;
+do
+{
+	foreach my $count (0, 1, 5, 55, 56, 57, 1000, 100_000)
+	{
+		# as it comes, and beginning as a frame of ours does
+		foreach my $bytes (join('', map { chr(int rand 256) } 1 .. $count), substr("TNDM\1" . 'x' x $count, 0, $count))
+		{
+			local $SIG{PIPE} = 'IGNORE';
+			my $socket = stranger();
+
+			syswrite($socket, $bytes);
+			shutdown($socket, 1);
+			IO::Select->new($socket)->can_read(10) or fail("$count bytes do not end in a closed connection");
+		}
+	}
+	@lines = slurp_file($alpha->logfile, $from) =~ /LOG: +refused a link connection/g;
+} while @lines == 0 && time < $begin + $TandemPair::patience;
+my $seconds = time - $begin;
+cmp_ok(scalar(@lines), '>=', 1, 'connections that bring nothing sensible are logged');
+cmp_ok(scalar(@lines), '<=', int($seconds) + 2, 'at most one a second');
+
+# Connections that say nothing are closed, and do not keep a standby out.
+my @silent = map { stranger() } 1 .. 100;
+like(peer($alpha), qr/^welcome: /, 'with a hundred connections that say nothing, a peer is still served');
+is(scalar(grep { !IO::Select->new($_)->can_read(10) } @silent), 0, 'those are closed after a while');
+
+is($alpha->safe_psql('postgres', $link), $link_before, 'all this did nothing to the link of the real standby');
+is($alpha->safe_psql('postgres', $workers), $workers_before, 'and no worker has ended');
+is_same_data($alpha, $beta, 'the standby has followed all the time');
+
+#
+# Real standbys that are refused
+#
+# Of two nodes with the same name the second one is kept out, and told so.
+my $gamma = make_standby('gamma', $alpha, conf => "tandem.node_name = 'beta'", wait => 0);
+ok(wait_until($gamma, q(SELECT last_error = 'the primary refused the link: node name "beta" is in use by another link' FROM tandem.receiver)),
+	'a standby with the name of another one says why it has no link');
+is($alpha->safe_psql('postgres', $link), $link_before, 'the first one keeps its link');
+$gamma->append_conf('postgresql.conf', "tandem.node_name = 'gamma'");
+$gamma->safe_psql('postgres', "ALTER SYSTEM SET primary_slot_name = 'lost'");
+$gamma->restart;
+ok(wait_until($gamma, q(SELECT last_error LIKE 'the primary refused the link: replication slot "lost" does not exist' FROM tandem.receiver)),
+	'with a name of its own but no slot it says that');
+$alpha->safe_psql('postgres', q(SELECT pg_create_physical_replication_slot('lost')));
+ok(wait_for_link($alpha, 'gamma', 'streaming'), 'with both it streams, without another restart');
+
+# A standby whose history says that it has replayed WAL of a primary that this one knows nothing of.
+$gamma->stop;
+my $history = $gamma->data_dir . '/pg_tandem/incarnations';
+my ($header, @entries) = split /^/, slurp_file($history);
+my $crc = pop @entries;
+push @entries, "1 2 1 0/2000028\n";
+unlink $history;
+append_to_file($history, join('', $header, @entries) . $crc);
+$from = -s $gamma->logfile;
+$gamma->start;
+ok(log_has($gamma, qr/FATAL: +file "pg_tandem\/incarnations" is damaged: its checksum does not match\n.*HINT: /, $from),
+	'a history of incarnations that was tampered with is noticed');
+
+sub crc32c
+{
+	my $crc = 0xffffffff;
+
+	foreach my $byte (unpack 'C*', $_[0])
+	{
+		$crc ^= $byte;
+		$crc = $crc & 1 ? $crc >> 1 ^ 0x82f63b78 : $crc >> 1 foreach 1 .. 8;
+	}
+	return sprintf "crc %08X\n", $crc ^ 0xffffffff;
+}
+is(crc32c(join '', $header, @entries[ 0 .. $#entries - 1 ]), $crc, 'it can be tampered with so that it is not');
+unlink $history;
+append_to_file($history, join('', $header, @entries) . crc32c(join '', $header, @entries));
+$from = -s $gamma->logfile;
+$gamma->restart;
+ok(log_has($gamma, qr{FATAL: +this standby has diverged from its primary\n.*DETAIL: +The primary's WAL begins anew at 0/2000028, but this standby has replayed WAL up to [0-9A-F/]+ that the primary does not have\.\n.*HINT: +Seed this standby again}, $from),
+	'a standby that has replayed WAL the primary does not have says so, and what to do');
+$gamma->safe_psql('postgres', 'ALTER SYSTEM SET tandem.link = off');
+$from = -s $gamma->logfile;
+$gamma->reload;
+ok(log_has($gamma, qr{FATAL: +this standby has diverged from its primary}, $from), 'not even without the link does it follow');
+is($alpha->safe_psql('postgres', "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'gamma' AND state = 'streaming'"),
+	'0', 'as the primary says, too');
+
+is($alpha->safe_psql('postgres', $link), $link_before, 'the first standby has its link still');
+
+# The primary tells its standbys an address where somebody else answers: no link can be had there,
+# which must not keep a standby from the WAL.
+$alpha->append_conf('postgresql.conf', "tandem.link_addresses = '127.0.0.1:" . $alpha->port . "'");
+$alpha->reload;
+$beta->restart;
+ok(wait_for_receiver($beta, 'streaming without the link'), 'a standby that finds no link at the address streams as core does');
+ok(wait_for_replay($alpha, $beta), 'and follows');
+
+done_testing();

@@ -1,0 +1,107 @@
+# The disk of a standby is full: it takes no more WAL.  Both sides say so, only that link stops,
+# and it goes on by itself when there is room again.
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use TandemPair;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+# A library that lets nothing be written below pg_wal while a file exists.
+my $tools = PostgreSQL::Test::Utils::tempdir;
+my $flag = "$tools/full";
+system_or_bail('make', '-s', '-C', "$FindBin::RealBin/../test/tools", "build=$tools", "$tools/enospc.so");
+
+sub fill_disk { append_to_file($flag, ''); return; }
+sub free_disk { unlink $flag or die $!; return; }
+
+my $alpha = make_primary('alpha');
+my $beta = make_standby('beta', $alpha, start => 0);
+{
+	local $ENV{LD_PRELOAD} = "$tools/enospc.so";
+	local $ENV{ENOSPC_FLAG} = $flag;
+
+	$beta->start;
+}
+ok(wait_for_link($alpha, 'beta', 'streaming'), 'the standby streams');
+my $gamma = make_standby('gamma', $alpha);
+
+my $segment = "SELECT pg_walfile_name(pg_current_wal_insert_lsn())";
+my $in_sync = "SELECT state = 'streaming' AND in_sync FROM tandem.links WHERE name = ";
+my $other_link = "SELECT state, connects, pid, in_sync FROM tandem.links WHERE name = 'gamma'";
+my $no_room = 'No space left on device';
+my $postmaster = slurp_file($beta->data_dir . '/postmaster.pid');
+my $walreceiver = walreceiver_pid($beta);
+
+# Both sides tell what has happened; the standby lives.
+sub disk_is_reported
+{
+	my ($error) = @_;
+
+	ok(wait_until($alpha, "SELECT last_error LIKE 'the standby closed it: $error%$no_room' FROM tandem.links WHERE name = 'beta'"),
+		'the primary says why it has lost the link');
+	ok( wait_until($alpha, "SELECT count(*) > 0 FROM tandem.events
+							 WHERE kind = 'link' AND name = 'beta' AND message LIKE 'down: the standby closed it: $error%$no_room'"),
+		'also among the events');
+	ok(wait_until($beta, "SELECT last_error LIKE '$error%$no_room' FROM tandem.receiver"), 'the standby says it');
+	like(slurp_file($beta->logfile), qr/LOG: +link "beta": down: .*$no_room/, 'also in its log');
+	is(walreceiver_pid($beta), $walreceiver, 'its walreceiver has not ended');
+	return;
+}
+
+ok(wait_until($alpha, "$in_sync '$_'"), "$_ is in sync") foreach qw(beta gamma);
+my $load = start_load([$alpha], clients => 2, rate => 200);
+ok($load->wait_for(50), 'commits are acknowledged');
+my $other = $alpha->safe_psql('postgres', $other_link);
+
+#
+# In the middle of a segment, with another standby that goes on
+#
+fill_disk();
+disk_is_reported('could not write WAL at');
+my $durable = $beta->safe_psql('postgres', 'SELECT durable_lsn FROM tandem.receiver');
+my $events = 'SELECT count(*) FROM tandem.events WHERE name = \'beta\'';
+my $told = $alpha->safe_psql('postgres', $events);
+ok($load->wait_for(600), 'commits go on, with the other standby');
+is($alpha->safe_psql('postgres', $other_link), $other, 'whose link has noticed nothing');
+is($beta->safe_psql('postgres', 'SELECT durable_lsn FROM tandem.receiver'), $durable,
+	'the standby with the full disk has taken nothing');
+is($alpha->safe_psql('postgres', $events), $told,
+	'and does not come again and again while there is no room');
+free_disk();
+ok(wait_until($alpha, "$in_sync 'beta'"), 'when there is room it is in sync again, by itself');
+is(walreceiver_pid($beta), $walreceiver, 'with the same walreceiver');
+
+#
+# At the beginning of a segment, which would have to be made, with no other standby
+#
+ok($load->finish, 'the load ended well');
+$gamma->stop;
+ok(wait_for_state($alpha, 'in sync'), 'the pair is in sync');
+$alpha->safe_psql('postgres', 'CREATE TABLE t (i int); SELECT pg_switch_wal()');
+ok(wait_for_replay($alpha, $beta), 'the standby has the last byte of the segment');
+my $next = $beta->data_dir . '/pg_wal/' . $alpha->safe_psql('postgres', $segment);
+ok(!-e $next, 'and nothing of the next one');
+fill_disk();
+my $commit = start_psql($alpha, 'INSERT INTO t VALUES (1)');
+ok(wait_until_held($commit), 'a commit is held');
+disk_is_reported('could not write to file');
+ok(!-e $next, 'the segment could not be made');
+is(join(' ', glob($beta->data_dir . '/pg_wal/xlogtemp*')), '', 'and nothing is left of the attempt');
+ok(wait_for_state($alpha, 'stalled'), 'the primary is stalled');
+ok(!$commit->done, 'the commit is held still');
+is($beta->safe_psql('postgres', 'SELECT count(*) FROM t'), '0', 'the standby answers queries');
+free_disk();
+ok($commit->finish, 'when there is room the commit returns');
+ok(wait_for_state($alpha, 'in sync'), 'and the pair is in sync again');
+is(walreceiver_pid($beta), $walreceiver, 'with the same walreceiver');
+
+is_same_data($alpha, $beta, 'the standby has everything');
+ok($load->check($beta), 'no acknowledged commit is missing on it');
+is(slurp_file($beta->data_dir . '/postmaster.pid'), $postmaster, 'the standby was not restarted');
+unlike(slurp_file($beta->logfile), qr/PANIC|FATAL|terminated by signal/, 'and none of its processes has failed');
+
+done_testing();

@@ -1,0 +1,538 @@
+/*
+ * test_core.c
+ *		Direct tests of the decision core and of the gate's rule: what a caller may rely on.
+ *
+ * The simulator shows that the rules hold together; this shows single promises of the interface,
+ * above all that no answer leaves before what it depends on is durable.  Built without mutations.
+ * Ends with "N passed, N failed".
+ */
+#include "fsm.h"
+#include "link_rule.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MS  INT64_C(1000)
+#define SEC INT64_C(1000000)
+
+static int passed;
+static int failed;
+
+static void
+check(bool ok, const char *what)
+{
+	if (ok)
+		passed++;
+	else
+	{
+		failed++;
+		printf("FAILED: %s\n", what);
+	}
+}
+
+/* ---------- one node under test ---------- */
+
+typedef struct Node
+{
+	FsmConfig cfg;
+	Fsm x;
+	FsmTime now;
+	FsmActions out;
+	uint64_t writing; /* image that the core waits for */
+	bool by_hand;     /* the test completes writes itself */
+} Node;
+
+/*
+ * Find an action; a message type for FSM_A_SEND (-1 = any).  NULL if it is not in the last step's
+ * list.
+ */
+static const FsmAction *
+find(const Node *n, FsmActionType type, int msg)
+{
+	for (int k = 0; k < n->out.n; k++)
+		if (n->out.a[k].type == type && (msg < 0 || n->out.a[k].u.msg.type == msg))
+			return &n->out.a[k];
+	return NULL;
+}
+
+/*
+ * One step; unless the test does it by hand, writes succeed at once.  n->out has all their
+ * actions.
+ */
+static void
+step(Node *n, const FsmInput *in)
+{
+	FsmInput next = *in;
+	FsmActions all;
+	const FsmAction *p;
+
+	all.n = 0;
+	for (;;)
+	{
+		fsm_step(&n->cfg, &n->x, &next, n->now, &n->out);
+		p = find(n, FSM_A_PERSIST, -1);
+		if (p != NULL)
+			n->writing = p->seq;
+		for (int k = 0; k < n->out.n && all.n < FSM_MAX_ACTIONS; k++)
+			all.a[all.n++] = n->out.a[k];
+		if (p == NULL || n->by_hand)
+			break;
+		memset(&next, 0, sizeof(next));
+		next.type = FSM_I_PERSISTED;
+		next.seq = n->writing;
+		next.ok = true;
+	}
+	n->out = all;
+}
+
+static void
+written(Node *n, bool ok)
+{
+	FsmInput in;
+
+	memset(&in, 0, sizeof(in));
+	in.type = FSM_I_PERSISTED;
+	in.seq = n->writing;
+	in.ok = ok;
+	step(n, &in);
+}
+
+static void
+timer(Node *n, FsmTime later)
+{
+	FsmInput in;
+
+	n->now += later;
+	memset(&in, 0, sizeof(in));
+	in.type = FSM_I_TIMER;
+	step(n, &in);
+}
+
+static void
+message(Node *n, const FsmMsg *m)
+{
+	FsmInput in;
+
+	memset(&in, 0, sizeof(in));
+	in.type = FSM_I_MSG;
+	in.msg = *m;
+	in.msg.to = (int8_t) n->cfg.self;
+	step(n, &in);
+}
+
+static FsmMsg
+msg(FsmMsgType type, int from, uint64_t term)
+{
+	FsmMsg m;
+
+	memset(&m, 0, sizeof(m));
+	m.type = (uint8_t) type;
+	m.from = (int8_t) from;
+	m.fenced = FSM_NOBODY;
+	m.term = term;
+	m.boot = (uint64_t) from + 100;
+	return m;
+}
+
+static void
+pg_report(Node *n, FsmPgState state)
+{
+	FsmInput in;
+
+	memset(&in, 0, sizeof(in));
+	in.type = FSM_I_PG;
+	in.pg.state = state;
+	in.pg.peer = FSM_NOBODY;
+	in.pg.term = n->x.term;
+	in.pg.require = true;
+	in.pg.cell_term = n->x.term;
+	in.pg.cell_deadline = n->x.lease_until;
+	step(n, &in);
+}
+
+static FsmDurable
+first_state(void)
+{
+	FsmDurable d;
+
+	memset(&d, 0, sizeof(d));
+	d.prom_to = FSM_NOBODY;
+	d.rec = (FsmRec){.seq = 1, .primary = 0, .primary_copy = 1, .peer = 1, .peer_copy = 2};
+	d.admitted = true;
+	d.copy_id = 1;
+	return d;
+}
+
+static void
+start(Node *n, int self, const FsmDurable *d)
+{
+	memset(n, 0, sizeof(*n));
+	n->now = 10 * SEC;
+	n->cfg.self = self;
+	n->cfg.nnodes = 3;
+	n->cfg.voters = 7;
+	n->cfg.data = 3;
+	n->cfg.timing =
+		(FsmTiming){.lease = 1500 * MS, .margin = 50 * MS, .stop = 400 * MS, .heartbeat = 300 * MS};
+	n->cfg.timing.validity = fsm_timing_v(&n->cfg.timing);
+	n->cfg.peer_timeout = 600 * MS;
+	n->cfg.probe_timeout = 4 * SEC;
+	n->cfg.pg_retry = SEC;
+	n->cfg.restart_attempts = 3;
+	n->cfg.restart_window = 10 * SEC;
+	fsm_init(&n->cfg, &n->x, d, 7, 1, 1, n->now, &n->out);
+}
+
+/* A data node that has just sent its votes. */
+static void
+start_candidate(Node *n)
+{
+	FsmDurable d = first_state();
+	FsmMsg yes;
+
+	start(n, 0, &d);
+	pg_report(n, FSM_PG_STANDBY);
+	timer(n, 2 * SEC);
+	yes = msg(FSM_M_PREVOTE_REPLY, 2, n->x.cand_term);
+	yes.ok = true;
+	yes.rec = d.rec;
+	n->by_hand = true;
+	message(n, &yes);
+}
+
+static FsmMsg
+vote_of_witness(const Node *n)
+{
+	FsmMsg m = msg(FSM_M_VOTE_REPLY, 2, n->x.cand_term);
+
+	m.ok = true;
+	m.rec = first_state().rec;
+	m.prom = m.term;
+	return m;
+}
+
+static void
+start_claim(Node *n)
+{
+	FsmMsg yes;
+
+	start_candidate(n);
+	n->by_hand = false;
+	written(n, true);
+	yes = vote_of_witness(n);
+	message(n, &yes);
+}
+
+/* The witness accepts the node's last STORE. */
+static void
+store_accepted(Node *n)
+{
+	FsmMsg m = msg(FSM_M_STORE_REPLY, 2, n->x.term);
+
+	m.ok = true;
+	m.rec = n->x.cur;
+	m.sent = n->x.last_store;
+	m.prom = m.term;
+	m.echo = 7;
+	message(n, &m);
+}
+
+static void
+start_primary(Node *n)
+{
+	start_claim(n);
+	store_accepted(n);
+	pg_report(n, FSM_PG_PRIMARY);
+}
+
+/* ---------- tests ---------- */
+
+static void
+test_timing(void)
+{
+	FsmTiming t = {.lease = 5 * SEC, .margin = 100 * MS, .stop = SEC, .heartbeat = 500 * MS};
+
+	t.validity = fsm_timing_v(&t);
+	check(t.validity / 1000 == 3851, "lease 5: V is 3.85 s");
+	check(fsm_check_timing(&t) == FSM_TIMING_OK, "the defaults for a LAN are safe");
+	t.validity += 10 * MS;
+	check(fsm_check_timing(&t) == FSM_TIMING_LEASE, "a longer V is refused");
+	t = (FsmTiming){.lease = 1500 * MS, .margin = 50 * MS, .stop = 400 * MS, .heartbeat = 500 * MS};
+	t.validity = fsm_timing_v(&t);
+	check(t.validity / 1000 == 1035, "lease 1.5: V is 1.036 s");
+	check(fsm_check_timing(&t) == FSM_TIMING_HEARTBEAT, "heartbeat 0.5 is refused with lease 1.5");
+	t.heartbeat = 345 * MS;
+	check(fsm_check_timing(&t) == FSM_TIMING_OK, "heartbeat 0.345 is allowed with it");
+	t.margin = 0;
+	check(fsm_check_timing(&t) == FSM_TIMING_POSITIVE, "no margin is refused");
+}
+
+static void
+test_config(void)
+{
+	Node n;
+	FsmDurable d = first_state();
+
+	start(&n, 0, &d);
+	check(fsm_check_config(&n.cfg) == NULL, "two nodes and a witness are a configuration");
+	n.cfg.isolation_continue = true;
+	check(fsm_check_config(&n.cfg) != NULL, "rule 20: continue is refused with a witness");
+	n.cfg.voters = 3;
+	check(fsm_check_config(&n.cfg) == NULL, "rule 20: continue is allowed without");
+	n.cfg.fence = true;
+	check(fsm_check_config(&n.cfg) != NULL, "rule 20: continue is refused with a fence agent");
+	n.cfg.isolation_continue = false;
+	n.cfg.voters = 1;
+	check(fsm_check_config(&n.cfg) != NULL, "one voter is refused");
+}
+
+static void
+test_answers_wait_for_the_disk(void)
+{
+	Node n;
+	FsmDurable d = first_state();
+	FsmMsg vote = msg(FSM_M_VOTE, 0, 5);
+	FsmMsg pre = msg(FSM_M_PREVOTE, 0, 6);
+
+	start(&n, 2, &d);
+	n.by_hand = true;
+	n.now += 2 * SEC;
+	message(&n, &vote);
+	check(find(&n, FSM_A_PERSIST, -1) != NULL, "a vote is to be written");
+	check(find(&n, FSM_A_SEND, -1) == NULL, "no answer before it is written");
+	message(&n, &pre);
+	check(find(&n, FSM_A_SEND, -1) == NULL, "nor one that could show it");
+	written(&n, true);
+	check(find(&n, FSM_A_SEND, FSM_M_VOTE_REPLY) != NULL, "the answer follows the write");
+	check(find(&n, FSM_A_SEND, FSM_M_PREVOTE_REPLY) != NULL, "and the later one too");
+	vote.term = 7;
+	message(&n, &vote);
+	vote.term = 8;
+	message(&n, &vote);
+	check(find(&n, FSM_A_PERSIST, -1) == NULL, "one image is in flight at a time");
+	written(&n, true);
+	check(find(&n, FSM_A_SEND, FSM_M_VOTE_REPLY)->u.msg.term == 7,
+		  "term 7 is durable and answered");
+	check(find(&n, FSM_A_PERSIST, -1)->u.image.prom == 8, "then term 8 is written");
+}
+
+static void
+test_failed_write(void)
+{
+	Node n;
+	FsmDurable d = first_state();
+	FsmMsg vote = msg(FSM_M_VOTE, 0, 5);
+
+	start(&n, 2, &d);
+	n.by_hand = true;
+	n.now += 2 * SEC;
+	message(&n, &vote);
+	written(&n, false);
+	check(find(&n, FSM_A_SEND, -1) == NULL, "no answer after a failed write");
+	check(find(&n, FSM_A_ALARM, -1) != NULL, "but an alarm");
+	vote.term = 6;
+	message(&n, &vote);
+	check(find(&n, FSM_A_SEND, -1) == NULL && find(&n, FSM_A_PERSIST, -1) == NULL,
+		  "a voter that cannot write is silent");
+	timer(&n, SEC);
+	check(find(&n, FSM_A_PERSIST, -1) != NULL, "it tries to write again with the next timer");
+	written(&n, true);
+	vote.term = 7;
+	message(&n, &vote);
+	written(&n, true);
+	check(find(&n, FSM_A_SEND, FSM_M_VOTE_REPLY) != NULL, "and votes again once it can");
+}
+
+static void
+test_own_vote_counts_when_durable(void)
+{
+	Node n;
+	FsmMsg yes;
+
+	start_candidate(&n);
+	check(n.x.state == FSM_CANDIDATE, "a majority would vote: candidate");
+	check(find(&n, FSM_A_SEND, FSM_M_VOTE) != NULL, "it asks for votes");
+	yes = vote_of_witness(&n);
+	message(&n, &yes);
+	check(n.x.state == FSM_CANDIDATE, "the own vote is not on disk: no majority yet");
+	written(&n, true);
+	check(n.x.state == FSM_CLAIM, "with it there is one");
+	check(find(&n, FSM_A_SEND, FSM_M_STORE) == NULL, "the claim is stored here first");
+	written(&n, true);
+	check(find(&n, FSM_A_SEND, FSM_M_STORE) != NULL, "then sent");
+	check(find(&n, FSM_A_SEND, FSM_M_STORE)->u.msg.rec.peer == 1, "rule 3: nobody is dropped");
+}
+
+static void
+test_voter_restart(void)
+{
+	Node n;
+	FsmDurable d = first_state();
+	FsmMsg pre = msg(FSM_M_PREVOTE, 1, 4);
+	const FsmAction *a;
+
+	d.prom = 3;
+	d.prom_to = 0;
+	start(&n, 2, &d);
+	message(&n, &pre);
+	a = find(&n, FSM_A_SEND, FSM_M_PREVOTE_REPLY);
+	check(a != NULL && !a->u.msg.ok && a->u.msg.wait == 1500 * MS, "rule 17: another waits for G");
+	pre.from = 0;
+	message(&n, &pre);
+	a = find(&n, FSM_A_SEND, FSM_M_PREVOTE_REPLY);
+	check(a != NULL && a->u.msg.ok, "rule 17: the promised one is served at once");
+	pre.from = 1;
+	n.now += 1500 * MS;
+	message(&n, &pre);
+	a = find(&n, FSM_A_SEND, FSM_M_PREVOTE_REPLY);
+	check(a != NULL && a->u.msg.ok, "rule 17: after G anyone is");
+}
+
+static void
+test_rare_edges(void)
+{
+	Node n;
+	FsmMsg store;
+	bool asked = false;
+
+	start_claim(&n);
+	check(n.x.state == FSM_CLAIM, "claim");
+	store = msg(FSM_M_STORE, 1, n.x.term + 1);
+	store.rec = (FsmRec){.term = store.term, .seq = 1, .primary = 1, .primary_copy = 2, .peer = 0};
+	message(&n, &store);
+	check(n.x.state == FSM_STANDBY && find(&n, FSM_A_PG_KILL, -1) == NULL,
+		  "a claim gives way to a higher term, PostgreSQL untouched");
+
+	start_primary(&n);
+	check(n.x.state == FSM_IN_SYNC, "primary, in sync");
+	pg_report(&n, FSM_PG_STANDBY);
+	check(n.x.state == FSM_PROMOTE, "rule 12: PostgreSQL came up as a standby");
+	for (int k = 0; k < 5 && !asked; k++)
+	{
+		timer(&n, 300 * MS);
+		asked = find(&n, FSM_A_PG_RUN_PRIMARY, -1) != NULL;
+		store_accepted(&n);
+	}
+	check(asked, "rule 12: its promotion is tried again");
+
+	start_primary(&n);
+	n.x.pg.peers[1] = (FsmPgPeer){.session = 1, .copy = 2, .flush = 1};
+	{
+		FsmInput in;
+
+		memset(&in, 0, sizeof(in));
+		in.type = FSM_I_OPERATOR;
+		in.op = FSM_OP_SWITCHOVER;
+		step(&n, &in);
+	}
+	check(n.x.state == FSM_HANDOVER && find(&n, FSM_A_VIP_REMOVE, -1) != NULL,
+		  "switchover: the VIP goes first");
+	n.by_hand = true;
+	store = msg(FSM_M_STORE, 1, n.x.term + 1);
+	store.rec = (FsmRec){.term = store.term, .seq = 1, .primary = 1, .primary_copy = 2, .peer = 0};
+	message(&n, &store);
+	written(&n, false);
+	check(n.x.state == FSM_STOPPING, "a hand-over that cannot be written is no hand-over");
+	pg_report(&n, FSM_PG_DOWN);
+	check(find(&n, FSM_A_SEND, FSM_M_RELEASE) == NULL, "rule 14: and releases nothing");
+}
+
+static void
+test_lease_ends_first(void)
+{
+	Node n;
+
+	start_primary(&n);
+	n.now = n.x.lease_until;
+	store_accepted(&n);
+	check(n.x.state == FSM_STOPPING, "rule 5: a late answer does not revive a lease that ran out");
+	check(find(&n, FSM_A_PG_KILL, -1) != NULL, "rule 11: PostgreSQL is killed");
+	check(find(&n, FSM_A_CELL_LEASE, -1)->at == n.now,
+		  "rule 11: the deadline is kept, not cleared");
+}
+
+static void
+test_gate(void)
+{
+	Gate g = {.cell = {.term = 5, .deadline = 1000}};
+	GatePeer peer = {.node = 1, .copy = 2, .flush = 80};
+	GateCommand c = {
+		.order = GATE_REQUIRE, .instance = 1, .cmd = 2, .term = 5, .peer = 1, .peer_copy = 2};
+
+	check(!gate_may_start(&g.cell, 4, 0) && gate_may_start(&g.cell, 5, 0), "start: that very term");
+	check(!gate_may_start(&g.cell, 5, 1000), "start: only under a lease");
+	gate_init(&g, 5, 1, 70);
+	check(!gate_advance(&g, 0, 100, &peer), "a new gate counts nobody's answers");
+	check(gate_command(&g, &c) && g.waits_from == 0, "require is obeyed");
+	check(!gate_advance(&g, 1000, 100, &peer), "rule 9: not without a lease");
+	check(gate_advance(&g, 0, 100, &peer) && g.released == 80, "rule 9: min(local, peer)");
+	check(!gate_open(&g, 0, &peer, false), "rule 10: not before core waits");
+	check(gate_open(&g, 0, &peer, true) && !gate_open(&g, 0, &peer, true), "rule 10: opens once");
+	peer = (GatePeer){.node = 1, .copy = 3, .flush = 100};
+	check(!gate_advance(&g, 0, 100, &peer), "rule 16: another copy does not count");
+	c.order = GATE_ALONE;
+	c.cmd = 1;
+	check(!gate_command(&g, &c) && g.require, "an overtaken command is not obeyed");
+	c.cmd = 3;
+	c.term = 4;
+	check(!gate_command(&g, &c) && g.require, "nor one of another term");
+	c.term = 5;
+	check(gate_command(&g, &c) && gate_advance(&g, 0, 100, &peer), "alone: local flush is enough");
+	check(!gate_must_stop(&g, 1399, 400) && gate_must_stop(&g, 1400, 400), "rule 11: deadline + S");
+	g.cell.term = 6;
+	check(!gate_advance(&g, 0, 120, &peer), "rule 9: the term of the lease must be the gate's");
+}
+
+static void
+test_link(void)
+{
+	LinkIncarnation a[] = {{1, 1, 0}, {2, 2, 100}};
+	LinkIncarnation b[] = {{1, 1, 0}, {2, 3, 120}, {3, 4, 90}};
+	uint64_t at = 0;
+
+	check(link_divergence(a, 2, a, 2) == LINK_NO_DIVERGENCE, "equal histories do not diverge");
+	check(link_divergence(a, 1, b, 3) == 90, "rule 15: the lowest of all starts");
+	check(link_resume(a, 2, b, 3, 95, 80, 200, &at) == LINK_RESUME && at == 90, "resume there");
+	check(link_resume(a, 2, b, 3, 95, 91, 200, &at) == LINK_REBUILD, "applied beyond: rebuild");
+	check(link_resume(a, 2, a, 2, 150, 80, 140, &at) == LINK_WAIT, "the primary is behind: wait");
+}
+
+static void
+test_edges(void)
+{
+	int n;
+	const FsmEdge *e = fsm_edges(&n);
+	uint32_t to = FSM_BIT(FSM_WITNESS) | FSM_BIT(FSM_STANDBY);
+	bool unique = true;
+	bool reasons = true;
+
+	for (int i = 0; i < n; i++)
+	{
+		to |= FSM_BIT(e[i].to);
+		reasons = reasons && e[i].reason != NULL && strlen(e[i].reason) > 10;
+		for (int k = 0; k < i; k++)
+			if (e[k].event == e[i].event && (e[k].from & e[i].from) != 0)
+				unique = false;
+	}
+	check(unique, "no state has two edges for one event");
+	check(reasons, "every edge has a reason");
+	check(to == FSM_BIT(FSM_NSTATES) - 1, "every state can be reached");
+}
+
+int
+main(void)
+{
+	test_timing();
+	test_config();
+	test_answers_wait_for_the_disk();
+	test_failed_write();
+	test_own_vote_counts_when_durable();
+	test_voter_restart();
+	test_rare_edges();
+	test_lease_ends_first();
+	test_gate();
+	test_link();
+	test_edges();
+	printf("%d passed, %d failed\n", passed, failed);
+	return failed != 0;
+}
