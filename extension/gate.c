@@ -49,7 +49,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #define GATE_INDEX   0
 #define RESERVED_PID ((pid_t) -1)
@@ -385,31 +384,19 @@ gate_open(void)
 static bool
 walsender_is_async(pid_t pid)
 {
-	char *copy;
-	List *names;
-	ListCell *cell;
-	bool found = false;
+	int n;
 
 	if (tandem_async_links[0] == '\0')
 		return false;
-	copy = pstrdup(tandem_async_links);
-	if (SplitGUCList(copy, ',', &names))
+	n = pgstat_fetch_stat_numbackends();
+	for (int i = 1; i <= n; i++)
 	{
-		int n = pgstat_fetch_stat_numbackends();
+		PgBackendStatus *status = &pgstat_fetch_stat_local_beentry(i)->backendStatus;
 
-		for (int i = 1; i <= n && !found; i++)
-		{
-			LocalPgBackendStatus *status = pgstat_fetch_stat_local_beentry(i);
-
-			if (status->backendStatus.st_procpid != pid)
-				continue;
-			foreach (cell, names)
-				found |= strcmp(lfirst(cell), status->backendStatus.st_appname) == 0;
-		}
-		list_free(names);
+		if (status->st_procpid == pid)
+			return tandem_is_async(status->st_appname);
 	}
-	pfree(copy);
-	return found;
+	return false;
 }
 
 /*

@@ -17,7 +17,6 @@
 #include "postmaster/interrupt.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 #include "utils/wait_event.h"
 
 #define SEED_HINT "Seed the standby again with pg_basebackup, or use pg_rewind."
@@ -86,24 +85,6 @@ receive_hello(LinkConn *conn, LinkHello *hello, LinkHeader *header, const char *
 	}
 }
 
-static bool
-is_async(const char *name)
-{
-	char *copy = pstrdup(tandem_async_links);
-	List *names;
-	ListCell *cell;
-	bool found = false;
-
-	if (SplitGUCList(copy, ',', &names))
-	{
-		foreach (cell, names)
-			found |= strcmp(lfirst(cell), name) == 0;
-		list_free(names);
-	}
-	pfree(copy);
-	return found;
-}
-
 /*
  * The entry for a standby's name: its own from before, an unused one, or the
  * one that has been down for longest.  NULL if the name is in use by another
@@ -152,10 +133,9 @@ claim_link(const LinkHello *hello, bool *in_use)
 		SpinLockAcquire(&found->mutex);
 		if (!same)
 		{
-			slock_t mutex = found->mutex;
-
-			memset(found, 0, sizeof(*found));
-			found->mutex = mutex;
+			/* all but the mutex, which is held */
+			memset((char *) found + offsetof(TandemLink, name), 0,
+				   sizeof(*found) - offsetof(TandemLink, name));
 			strlcpy(found->name, hello->node_name, sizeof(found->name));
 		}
 		found->pid = MyProcPid;
@@ -320,7 +300,7 @@ handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address,
 	link->encrypted = conn->transport->encrypted;
 	link->walsnd = offer->walsnd;
 	link->walsender_pid = offer->pid;
-	link->async = is_async(hello->node_name);
+	link->async = tandem_is_async(hello->node_name);
 	link->sent = hello->start;
 	link->written = link->flushed = link->replayed = InvalidXLogRecPtr;
 	link->write_lag = link->flush_lag = link->replay_lag = link->round_trip = -1;

@@ -158,6 +158,25 @@ check_listen_addresses(char **newval, pg_attribute_unused() void **extra,
 	return check_list(newval, item_is_anything, "an address");
 }
 
+/* Is this standby named in tandem.async_links? */
+bool
+tandem_is_async(const char *name)
+{
+	char *copy = pstrdup(tandem_async_links);
+	List *names;
+	ListCell *cell;
+	bool found = false;
+
+	if (SplitGUCList(copy, ',', &names))
+	{
+		foreach (cell, names)
+			found |= strcmp(lfirst(cell), name) == 0;
+		list_free(names);
+	}
+	pfree(copy);
+	return found;
+}
+
 static const struct config_enum_entry capture_options[] = {{"write", TANDEM_CAPTURE_WRITE, false},
 														   {"flush", TANDEM_CAPTURE_FLUSH, false},
 														   {NULL, 0, false}};

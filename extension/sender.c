@@ -37,7 +37,6 @@
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 #include "utils/wait_event.h"
 
 #define HANDOVER_MS    2000 /* for the standby to stream from its walsender */
@@ -293,8 +292,21 @@ xid_is_recent(TransactionId xid, uint32 epoch)
 	return TransactionIdPrecedesOrEquals(xid, next_xid);
 }
 
+/* An xmin only moves forward, unless it comes or goes. */
+static bool
+move_xmin(TransactionId *xmin, TransactionId *effective, TransactionId to)
+{
+	if (TransactionIdIsNormal(*xmin) && TransactionIdIsNormal(to) &&
+		!TransactionIdPrecedes(*xmin, to))
+		return false;
+	if (*xmin == to)
+		return false;
+	*xmin = *effective = to;
+	return true;
+}
+
 /*
- * hot_standby_feedback.  As ProcessStandbyHSFeedbackMessage() in walsender.c:
+ * hot_standby_feedback. As ProcessStandbyHSFeedbackMessage() in walsender.c:
  * the xmin goes to the slot, or without one into our own PGPROC.
  */
 static void
@@ -303,6 +315,7 @@ take_feedback(const LinkFeedback *feedback)
 	TransactionId xmin = feedback->xmin;
 	TransactionId catalog_xmin = feedback->catalog_xmin;
 	ReplicationSlot *slot = MyReplicationSlot;
+	bool changed;
 
 	if ((TransactionIdIsNormal(xmin) && !xid_is_recent(xmin, feedback->xmin_epoch)) ||
 		(TransactionIdIsNormal(catalog_xmin) &&
@@ -319,11 +332,14 @@ take_feedback(const LinkFeedback *feedback)
 	}
 	SpinLockAcquire(&slot->mutex);
 	MyProc->xmin = InvalidTransactionId;
-	slot->data.xmin = slot->effective_xmin = xmin;
-	slot->data.catalog_xmin = slot->effective_catalog_xmin = catalog_xmin;
+	changed = move_xmin(&slot->data.xmin, &slot->effective_xmin, xmin);
+	changed |= move_xmin(&slot->data.catalog_xmin, &slot->effective_catalog_xmin, catalog_xmin);
 	SpinLockRelease(&slot->mutex);
-	ReplicationSlotMarkDirty();
-	ReplicationSlotsComputeRequiredXmin(false);
+	if (changed)
+	{
+		ReplicationSlotMarkDirty();
+		ReplicationSlotsComputeRequiredXmin(false);
+	}
 }
 
 /* ------------------------------------------------------- state of the link */
@@ -748,21 +764,11 @@ wait_for_walsender(Sender *s)
 static void
 reload(Sender *s)
 {
-	char *copy;
-	List *names;
-	ListCell *cell;
-	bool async = false;
+	bool async;
 
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
-	copy = pstrdup(tandem_async_links);
-	if (SplitGUCList(copy, ',', &names))
-	{
-		foreach (cell, names)
-			async |= strcmp(lfirst(cell), s->link->name) == 0;
-		list_free(names);
-	}
-	pfree(copy);
+	async = tandem_is_async(s->link->name);
 	if (async && !s->link->async)
 		gate_link_changed(s->link, "made asynchronous");
 	s->link->async = async;

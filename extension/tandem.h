@@ -48,6 +48,8 @@ extern bool tandem_tls;
 extern char *tandem_async_links;
 extern int tandem_capture_at;
 
+extern bool tandem_is_async(const char *name);
+
 #define TANDEM_CAPTURE_WRITE 0
 #define TANDEM_CAPTURE_FLUSH 1
 

@@ -43,8 +43,14 @@
 #define OVERWRITTEN_LSN_OFFSET (SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort)
 #define MIN_KEPT_LENGTH        (OVERWRITTEN_LSN_OFFSET + sizeof(XLogRecPtr))
 
+/* WAL bytes in a page and in a segment, without headers, as in xlog.c */
+#define LONG_HEADER_EXTRA      ((uint64) (SizeOfXLogLongPHD - SizeOfXLogShortPHD))
+#define USABLE_IN_PAGE         ((uint64) (XLOG_BLCKSZ - SizeOfXLogShortPHD))
+#define USABLE_IN_SEGMENT(state) \
+	((state)->segsize / XLOG_BLCKSZ * USABLE_IN_PAGE - LONG_HEADER_EXTRA)
+
 /* the first read of a call; each further one is four times as large */
-#define FIRST_READ_SIZE        (4 * XLOG_BLCKSZ)
+#define FIRST_READ_SIZE (4 * XLOG_BLCKSZ)
 
 /* one call of WalkAdvance() */
 typedef struct Walk
@@ -75,14 +81,6 @@ typedef struct Record
 		char bytes[MAX_HEADERS_LENGTH];
 	} head;
 } Record;
-
-/* one decoded block reference */
-typedef struct BlockReference
-{
-	WalkRelation relation;
-	ForkNumber fork;
-	BlockNumber block;
-} BlockReference;
 
 /* reads a record's headers one field at a time */
 typedef struct HeaderCursor
@@ -149,21 +147,18 @@ hash_bytes(const char *p, size_t n)
 }
 
 /*
- * Positions in WAL without page headers, as XLogRecPtrToBytePos() and
- * XLogBytePosToEndRecPtr() in xlog.c count them.  lsn is at a page's start or
- * behind its header.
+ * Positions in WAL without page headers: XLogRecPtrToBytePos() and
+ * XLogBytePosToEndRecPtr() in xlog.c.  lsn is not within a page header.
  */
 static uint64
 lsn_to_bytepos(const WalkState *state, XLogRecPtr lsn)
 {
-	uint64 page_bytes = XLOG_BLCKSZ - SizeOfXLogShortPHD;
-	uint64 long_extra = SizeOfXLogLongPHD - SizeOfXLogShortPHD;
-	uint64 segment_bytes = state->segsize / XLOG_BLCKSZ * page_bytes - long_extra;
 	uint32 offset = XLogSegmentOffset(lsn, state->segsize);
-	uint64 result = lsn / state->segsize * segment_bytes + offset / XLOG_BLCKSZ * page_bytes;
+	uint64 result = lsn / state->segsize * USABLE_IN_SEGMENT(state);
 
+	result += offset / XLOG_BLCKSZ * USABLE_IN_PAGE;
 	if (offset >= XLOG_BLCKSZ)
-		result -= long_extra;
+		result -= LONG_HEADER_EXTRA;
 	if (offset % XLOG_BLCKSZ != 0)
 		result += offset % XLOG_BLCKSZ - page_header_size(state, page_of(lsn));
 	return result;
@@ -172,18 +167,15 @@ lsn_to_bytepos(const WalkState *state, XLogRecPtr lsn)
 static XLogRecPtr
 bytepos_to_end_lsn(const WalkState *state, uint64 bytepos)
 {
-	uint64 page_bytes = XLOG_BLCKSZ - SizeOfXLogShortPHD;
-	uint64 long_extra = SizeOfXLogLongPHD - SizeOfXLogShortPHD;
-	uint64 segment_bytes = state->segsize / XLOG_BLCKSZ * page_bytes - long_extra;
-	XLogRecPtr result = bytepos / segment_bytes * state->segsize;
-	uint64 rest = bytepos % segment_bytes;
+	XLogRecPtr result = bytepos / USABLE_IN_SEGMENT(state) * state->segsize;
+	uint64 rest = bytepos % USABLE_IN_SEGMENT(state);
 
 	if (rest == 0)
 		return result;
-	rest += long_extra;
-	result += rest / page_bytes * XLOG_BLCKSZ;
-	if (rest % page_bytes != 0)
-		result += rest % page_bytes + SizeOfXLogShortPHD;
+	rest += LONG_HEADER_EXTRA;
+	result += rest / USABLE_IN_PAGE * XLOG_BLCKSZ;
+	if (rest % USABLE_IN_PAGE != 0)
+		result += rest % USABLE_IN_PAGE + SizeOfXLogShortPHD;
 	return result;
 }
 
@@ -291,7 +283,7 @@ begin_record(Walk *walk, Record *record, XLogRecPtr pos, const char **page)
 
 	/* a record continued on this page has to end before pos */
 	header = (const XLogPageHeaderData *) *page;
-	if (header_size + MAXALIGN64(header->xlp_rem_len) > (fresh ? header_size : offset))
+	if (header_size + MAXALIGN64(header->xlp_rem_len) > Max(offset, header_size))
 		return WALK_BAD_PAGE;
 
 	record->start = fresh ? addr + header_size : pos;
@@ -541,12 +533,13 @@ take_field(HeaderCursor *cursor, void *field, size_t size)
 }
 
 /*
- * Decode the header of one block reference, behind its id.  The relation is
- * that of the reference before it on entry, if any, and this one's on return.
- * Adds the length of its data to *data_len.
+ * Decode the header of one block reference, behind its id.  *relation is that
+ * of the reference before it on entry, if any.  Adds the length of its data to
+ * *data_len.
  */
 static bool
-decode_block(HeaderCursor *cursor, BlockReference *ref, bool have_relation, size_t *data_len)
+decode_block(HeaderCursor *cursor, bool have_relation, WalkRelation *relation, ForkNumber *fork,
+			 BlockNumber *block, size_t *data_len)
 {
 	uint8 fork_flags;
 	uint16 block_data_len;
@@ -572,84 +565,69 @@ decode_block(HeaderCursor *cursor, BlockReference *ref, bool have_relation, size
 		*data_len += image.length;
 	}
 
-	ref->fork = (ForkNumber) (fork_flags & BKPBLOCK_FORK_MASK);
+	*fork = (ForkNumber) (fork_flags & BKPBLOCK_FORK_MASK);
 	if (fork_flags & BKPBLOCK_SAME_REL)
 	{
 		if (!have_relation)
 			return false;
 	}
-	else if (!take_field(cursor, &ref->relation, sizeof(ref->relation)))
+	else if (!take_field(cursor, relation, sizeof(*relation)))
 		return false;
-	return take_field(cursor, &ref->block, sizeof(ref->block));
+	return take_field(cursor, block, sizeof(*block));
 }
 
 /*
- * Decode the headers of a valid record, as DecodeXLogRecord() does, into at
- * most XLR_MAX_BLOCK_ID + 1 references.  Returns their number, or -1 if the
- * headers do not add up to the record.
+ * Decode the headers of a valid record, as DecodeXLogRecord() does; report the
+ * block references, unless reader is NULL.  Returns false if the headers do
+ * not add up to the record.
  */
-static int
-decode_blocks(const Record *record, BlockReference *refs)
+static bool
+decode_headers(const Record *record, const WalkReader *reader)
 {
 	HeaderCursor cursor;
-	BlockReference ref = {0};
+	WalkRelation relation;
+	ForkNumber fork;
+	BlockNumber block;
 	size_t data_len = 0;
-	int n = 0;
 	int last_id = -1;
-	uint8 id;
-	char skipped[sizeof(TransactionId)];
+	uint8 id = 0;
 
 	cursor.next = record->head.bytes + SizeOfXLogRecord;
 	cursor.kept = Min(record->got, record->keep) - SizeOfXLogRecord;
 	cursor.remaining = record->got - SizeOfXLogRecord;
 
-	while (cursor.remaining > data_len)
+	/* by convention, the main data is always last */
+	while (cursor.remaining > data_len && id != XLR_BLOCK_ID_DATA_SHORT &&
+		   id != XLR_BLOCK_ID_DATA_LONG)
 	{
-		if (!take_field(&cursor, &id, sizeof(id)))
-			return -1;
-		if (id == XLR_BLOCK_ID_DATA_SHORT || id == XLR_BLOCK_ID_DATA_LONG)
-		{
-			uint8 short_len = 0;
-			uint32 long_len = 0;
+		uint8 short_len = 0;
+		uint32 long_len = 0;
+		char skipped[sizeof(TransactionId)];
+		bool ok = take_field(&cursor, &id, sizeof(id));
 
-			if (id == XLR_BLOCK_ID_DATA_SHORT ? !take_field(&cursor, &short_len, sizeof(short_len))
-											  : !take_field(&cursor, &long_len, sizeof(long_len)))
-				return -1;
-			data_len += short_len + (size_t) long_len;
-			break; /* the main data is always last */
-		}
-		else if (id == XLR_BLOCK_ID_ORIGIN || id == XLR_BLOCK_ID_TOPLEVEL_XID)
-		{
-			if (!take_field(&cursor, skipped,
-							id == XLR_BLOCK_ID_ORIGIN ? sizeof(RepOriginId)
-													  : sizeof(TransactionId)))
-				return -1;
-		}
+		if (!ok)
+			return false;
+		if (id == XLR_BLOCK_ID_DATA_SHORT)
+			ok = take_field(&cursor, &short_len, sizeof(short_len));
+		else if (id == XLR_BLOCK_ID_DATA_LONG)
+			ok = take_field(&cursor, &long_len, sizeof(long_len));
+		else if (id == XLR_BLOCK_ID_ORIGIN)
+			ok = take_field(&cursor, skipped, sizeof(RepOriginId));
+		else if (id == XLR_BLOCK_ID_TOPLEVEL_XID)
+			ok = take_field(&cursor, skipped, sizeof(TransactionId));
 		else
 		{
-			if (id > XLR_MAX_BLOCK_ID || id <= last_id ||
-				!decode_block(&cursor, &ref, n > 0, &data_len))
-				return -1;
+			ok = id <= XLR_MAX_BLOCK_ID && id > last_id &&
+				 decode_block(&cursor, last_id >= 0, &relation, &fork, &block, &data_len);
 			last_id = id;
-			refs[n++] = ref;
+			if (ok && reader != NULL)
+				reader->block(reader->arg, relation, fork, block, record->start, record->end);
 		}
+		if (!ok)
+			return false;
+		data_len += short_len + (size_t) long_len;
 	}
-	return cursor.remaining == data_len ? n : -1;
-}
-
-static WalkStop
-report_blocks(const WalkReader *reader, const Record *record)
-{
-	BlockReference refs[XLR_MAX_BLOCK_ID + 1];
-	int n = decode_blocks(record, refs);
-	int i;
-
-	if (n < 0)
-		return WALK_BAD_BLOCKS;
-	for (i = 0; i < n; i++)
-		reader->block(reader->arg, refs[i].relation, refs[i].fork, refs[i].block, record->start,
-					  record->end);
-	return WALK_NOT_STOPPED;
+	return cursor.remaining == data_len;
 }
 
 /* Is what was reported of the last page still there? */
@@ -728,10 +706,12 @@ WalkAdvance(WalkState *state, const WalkReader *reader, XLogRecPtr limit)
 		for (;;)
 		{
 			stop = walk_record(&walk, &record);
-			if (stop == WALK_NOT_STOPPED && reader->block != NULL)
-				stop = report_blocks(reader, &record);
+			if (stop == WALK_NOT_STOPPED && reader->block != NULL && !decode_headers(&record, NULL))
+				stop = WALK_BAD_BLOCKS;
 			if (stop != WALK_NOT_STOPPED)
 				break;
+			if (reader->block != NULL)
+				decode_headers(&record, reader);
 			state->prev = record.start;
 			state->boundary = record.end;
 			state->records++;

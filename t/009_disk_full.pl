@@ -19,6 +19,7 @@ sub fill_disk { append_to_file($flag, ''); return; }
 sub free_disk { unlink $flag or die $!; return; }
 
 my $alpha = make_primary('alpha');
+my $gamma = make_standby('gamma', $alpha);
 my $beta = make_standby('beta', $alpha, start => 0);
 {
 	local $ENV{LD_PRELOAD} = "$tools/enospc.so";
@@ -27,7 +28,6 @@ my $beta = make_standby('beta', $alpha, start => 0);
 	$beta->start;
 }
 ok(wait_for_link($alpha, 'beta', 'streaming'), 'the standby streams');
-my $gamma = make_standby('gamma', $alpha);
 
 my $segment = "SELECT pg_walfile_name(pg_current_wal_insert_lsn())";
 my $in_sync = "SELECT state = 'streaming' AND in_sync FROM tandem.links WHERE name = ";
