@@ -48,9 +48,11 @@
  * read, what PostgreSQL flushed.  Only that much should be let through to
  * where it cannot be taken back (the bound).
  *
- * What is reported is never less strict than crash recovery's own reading
- * (xlogreader.c), so that all of it survives a crash of PostgreSQL alone.
- * Recovery may go further: it accepts nonzero padding, for example.
+ * The walk accepts nothing that crash recovery (xlogreader.c) would not, so
+ * that all it reports survives a crash of PostgreSQL alone.  Recovery may go
+ * further: it accepts nonzero padding, for example.  As in recovery, a record
+ * that an earlier crash cut off is passed over, without its CRC, if a valid
+ * XLOG_OVERWRITE_CONTRECORD behind it says so; nobody writes there again.
  *
  * What the walk relies on, and cannot see itself:
  *
@@ -174,8 +176,9 @@ typedef struct WalkReader
  * or as its start is (behind the page header).  prev is the LSN of the record
  * before it, or InvalidXLogRecPtr: then the first record is only required to
  * have a lower xl_prev, as in xlogreader.c.  segsize is in bytes; sysid may
- * be 0.  Returns false, with the state unusable, if boundary or segsize
- * cannot be right.
+ * be 0.  On a new timeline begin where it branched off, not at an earlier redo
+ * pointer: the pages before are another timeline's.  Returns false, with the
+ * state unusable, if boundary or segsize cannot be right.
  */
 extern bool WalkInit(WalkState *state, XLogRecPtr boundary, XLogRecPtr prev, TimeLineID tli,
 					 uint32 segsize, uint64 sysid);
@@ -187,7 +190,7 @@ extern bool WalkInit(WalkState *state, XLogRecPtr boundary, XLogRecPtr prev, Tim
  * limit lies behind it.  The boundary never moves back.  Returns, and leaves
  * in state->stop, why it stopped.
  *
- * A record that ends beyond the limit costs two pages to read, however long
+ * A record that ends beyond the limit costs a few pages to read, however long
  * it is; a whole one is read once.  After WALK_CHANGED each further call says
  * so again: the caller has to tell whoever it gave the bytes to, and begin a
  * new walk from an LSN at or below the flushed one.

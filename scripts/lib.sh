@@ -46,7 +46,7 @@ set_up() {
 		env -i "--default-signal=INT,QUIT" "PATH=$bindir:$PATH" "LANG=$LANG" "HOME=$work"
 		"TMPDIR=$work/tmp" "PG_CONFIG=$pg_config")
 
-	mkdir "$work/src" "$work/tmp"
+	mkdir -p "$work/src/build" "$work/tmp"
 	copy_checkout "$work/src"
 	chown -R postgres: "$work"
 	chmod 700 "$work"

@@ -98,6 +98,23 @@ ok(wait_for_state($primary, 'stalled'), 'without the synchronous one nobody is i
 $commit = start_psql($primary, "INSERT INTO t VALUES ('async is left')");
 ok(wait_until_held($commit), '... and a commit is held');
 ok(wait_for_durable($fast), '... although the asynchronous one has it');
+
+# A standby is asynchronous by its node name, also while it streams as core does, and whatever
+# its connection is called.
+my $conninfo = $fast->safe_psql('postgres', 'SHOW primary_conninfo');
+$fast->safe_psql('postgres', 'ALTER SYSTEM SET tandem.link = off');
+$fast->safe_psql('postgres', "ALTER SYSTEM SET primary_conninfo = \$\$$conninfo application_name=other\$\$");
+$fast->reload;
+ok(wait_until($primary, "SELECT flush_lsn = pg_current_wal_flush_lsn() FROM pg_stat_replication WHERE application_name = 'other'"),
+	'the asynchronous one streams without the link, under another name');
+is($primary->safe_psql('postgres', "SELECT tandem.wait_for(pg_current_wal_flush_lsn(), '1500 ms')"),
+	'f', '... and releases nothing');
+ok(!$commit->done, '... the commit is still held');
+$fast->safe_psql('postgres', 'ALTER SYSTEM RESET tandem.link');
+$fast->safe_psql('postgres', "ALTER SYSTEM SET primary_conninfo = \$\$$conninfo\$\$");
+$fast->reload;
+ok(wait_for_link($primary, 'beta', 'streaming'), '... and it comes back to the link');
+
 $primary->safe_psql('postgres', 'ALTER SYSTEM RESET tandem.async_links');
 $primary->reload;
 ok($commit->finish, 'made synchronous, the one that is left lets it go');

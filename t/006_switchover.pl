@@ -43,7 +43,10 @@ sub stop_and_compare
 	ok(wait_until($standby, "SELECT pg_last_wal_replay_lsn() > '$checkpoint'"),
 		"$name has replayed the shutdown checkpoint");
 	my ($record) = run_command(
-		[ 'pg_waldump', '-p', $standby->data_dir . '/pg_wal', '-t', $timeline, '-s', $checkpoint, '-n', 1 ]);
+		[
+			'pg_waldump', '-p', $standby->data_dir . '/pg_wal',
+			'-t', $timeline, '-s', $checkpoint, '-n', 1
+		]);
 	my ($high, $low) = map { hex } split(m{/}, $checkpoint);
 	my $lsn = sprintf('%X/%08X', $high, $low);
 	like($record, qr/lsn: \Q$lsn\E.*CHECKPOINT_SHUTDOWN/,

@@ -13,7 +13,8 @@ use Time::HiRes qw(usleep);
 # A library that lets nothing be written below pg_wal while a file exists.
 my $tools = PostgreSQL::Test::Utils::tempdir;
 my $flag = "$tools/full";
-system_or_bail('make', '-s', '-C', "$FindBin::RealBin/../test/tools", "build=$tools", "$tools/enospc.so");
+system_or_bail('make', '-s', '-C', "$FindBin::RealBin/../test/tools", "build=$tools",
+	"$tools/enospc.so");
 
 sub fill_disk { append_to_file($flag, ''); return; }
 sub free_disk { unlink $flag or die $!; return; }
@@ -40,13 +41,16 @@ my $walreceiver = walreceiver_pid($beta);
 sub disk_is_reported
 {
 	my ($error) = @_;
+	my $closed = "the standby closed it: $error%$no_room";
 
-	ok(wait_until($alpha, "SELECT last_error LIKE 'the standby closed it: $error%$no_room' FROM tandem.links WHERE name = 'beta'"),
+	ok( wait_until($alpha,
+			"SELECT last_error LIKE '$closed' FROM tandem.links WHERE name = 'beta'"),
 		'the primary says why it has lost the link');
 	ok( wait_until($alpha, "SELECT count(*) > 0 FROM tandem.events
-							 WHERE kind = 'link' AND name = 'beta' AND message LIKE 'down: the standby closed it: $error%$no_room'"),
+							 WHERE (kind, name) = ('link', 'beta') AND message LIKE 'down: $closed'"),
 		'also among the events');
-	ok(wait_until($beta, "SELECT last_error LIKE '$error%$no_room' FROM tandem.receiver"), 'the standby says it');
+	ok(wait_until($beta, "SELECT last_error LIKE '$error%$no_room' FROM tandem.receiver"),
+		'the standby says it');
 	like(slurp_file($beta->logfile), qr/LOG: +link "beta": down: .*$no_room/, 'also in its log');
 	is(walreceiver_pid($beta), $walreceiver, 'its walreceiver has not ended');
 	return;
@@ -90,7 +94,8 @@ my $commit = start_psql($alpha, 'INSERT INTO t VALUES (1)');
 ok(wait_until_held($commit), 'a commit is held');
 disk_is_reported('could not write to file');
 ok(!-e $next, 'the segment could not be made');
-is(join(' ', glob($beta->data_dir . '/pg_wal/xlogtemp*')), '', 'and nothing is left of the attempt');
+is(join(' ', glob($beta->data_dir . '/pg_wal/xlogtemp*')),
+	'', 'and nothing is left of the attempt');
 ok(wait_for_state($alpha, 'stalled'), 'the primary is stalled');
 ok(!$commit->done, 'the commit is held still');
 is($beta->safe_psql('postgres', 'SELECT count(*) FROM t'), '0', 'the standby answers queries');
@@ -102,6 +107,7 @@ is(walreceiver_pid($beta), $walreceiver, 'with the same walreceiver');
 is_same_data($alpha, $beta, 'the standby has everything');
 ok($load->check($beta), 'no acknowledged commit is missing on it');
 is(slurp_file($beta->data_dir . '/postmaster.pid'), $postmaster, 'the standby was not restarted');
-unlike(slurp_file($beta->logfile), qr/PANIC|FATAL|terminated by signal/, 'and none of its processes has failed');
+unlike(slurp_file($beta->logfile), qr/PANIC|FATAL|terminated by signal/,
+	'and none of its processes has failed');
 
 done_testing();

@@ -18,6 +18,7 @@ my $alpha = make_primary('alpha', conf => 'autovacuum = off');
 my $beta = make_standby('beta', $alpha);
 my $copy = $alpha->basedir . '/copy';
 my $history = $alpha->data_dir . '/pg_tandem/incarnations';
+my $lsn = qr{[0-9A-F]+/[0-9A-F]+};
 
 sub log_has
 {
@@ -56,7 +57,9 @@ sub set_back
 	copy_directory($alpha->data_dir, $copy);
 	$alpha->start;
 	ok(wait_for_state($alpha, 'in sync'), 'the pair goes on');
-	$alpha->safe_psql('postgres', "INSERT INTO t SELECT generate_series(101, 200); SELECT pg_logical_emit_message(true, '', repeat('x', 1000000))");
+	$alpha->safe_psql('postgres',
+		"INSERT INTO t SELECT generate_series(101, 200);
+		 SELECT pg_logical_emit_message(true, '', repeat('x', 1000000))");
 	ok(wait_for_replay($alpha, $beta), 'the standby has replayed what will be lost');
 	is(rows($beta), '200|200', 'and shows it');
 
@@ -76,9 +79,11 @@ sub is_kept_out
 
 	is(rows($beta), '200|200', $sentence);
 	is( $alpha->safe_psql('postgres',
-			"SELECT count(*) FROM pg_stat_replication WHERE application_name = 'beta' AND state = 'streaming'"),
+			"SELECT count(*) FROM pg_stat_replication
+			  WHERE application_name = 'beta' AND state = 'streaming'"),
 		'0', 'and no walsender streams to it');
-	is($alpha->safe_psql('postgres', "SELECT count(*) FROM tandem.links WHERE state = 'streaming'"), '0', 'nor does a link');
+	is($alpha->safe_psql('postgres', "SELECT count(*) FROM tandem.links WHERE state = 'streaming'"),
+		'0', 'nor does a link');
 	return;
 }
 
@@ -87,7 +92,8 @@ sub overtake
 {
 	my $end = $beta->safe_psql('postgres', 'SELECT pg_last_wal_replay_lsn()');
 
-	is($alpha->safe_psql('postgres', 'SELECT state FROM tandem.status'), 'stalled', 'commits on the primary are held');
+	is($alpha->safe_psql('postgres', 'SELECT state FROM tandem.status'),
+		'stalled', 'commits on the primary are held');
 	$alpha->safe_psql('postgres', "SELECT tandem.set_alone('the standby is to be seeded again')");
 	$alpha->safe_psql('postgres', "SELECT pg_logical_emit_message(true, '', repeat('y', 2000000))");
 	is($alpha->safe_psql('postgres', "SELECT pg_current_wal_flush_lsn() > '$end'"), 't',
@@ -96,7 +102,8 @@ sub overtake
 }
 
 ok(wait_for_state($alpha, 'in sync'), 'the pair is in sync');
-$alpha->safe_psql('postgres', 'CREATE TABLE t (i int); INSERT INTO t SELECT generate_series(1, 100)');
+$alpha->safe_psql('postgres',
+	'CREATE TABLE t (i int); INSERT INTO t SELECT generate_series(1, 100)');
 ok(wait_for_replay($alpha, $beta), 'the standby follows');
 
 #
@@ -107,9 +114,11 @@ my $from = -s $beta->logfile;
 set_back(1);
 my $diverged = qr{
 	FATAL:\ +this\ standby\ has\ diverged\ from\ its\ primary\n
-	.*DETAIL:\ +The\ primary's\ WAL\ begins\ anew\ at\ [0-9A-F]+/[0-9A-F]+,\ but\ this\ standby\ has\ replayed\ WAL\ up\ to\ [0-9A-F]+/[0-9A-F]+\ that\ the\ primary\ does\ not\ have\.\n
+	.*DETAIL:\ +The\ primary's\ WAL\ begins\ anew\ at\ $lsn,\ but\ this\ standby\ has
+	\ replayed\ WAL\ up\ to\ $lsn\ that\ the\ primary\ does\ not\ have\.\n
 	.*HINT:\ +Seed\ this\ standby\ again\ with\ pg_basebackup}x;
-ok(log_has($beta, $diverged, $from), 'the standby says that it has diverged, where, and what to do');
+ok(log_has($beta, $diverged, $from),
+	'the standby says that it has diverged, where, and what to do');
 is_kept_out('it keeps what it has');
 
 overtake();
@@ -131,7 +140,9 @@ $conf =~ s/^tandem.link = off$//m;
 rmtree($beta->data_dir);
 {
 	local $ENV{PGPASSWORD} = 'standby';
-	system_or_bail('pg_basebackup', '-R', '--checkpoint=fast', '--no-sync', '--slot', 'beta', '-D', $beta->data_dir,
+	system_or_bail(
+		'pg_basebackup', '-R', '--checkpoint=fast', '--no-sync', '--slot', 'beta',
+		'-D', $beta->data_dir,
 		'-d', 'host=127.0.0.1 user=replicator port=' . $alpha->port);
 }
 unlink $beta->data_dir . '/postgresql.conf';
@@ -143,8 +154,8 @@ ok(wait_for_state($alpha, 'in sync'), 'and the pair is in sync');
 is_same_data($alpha, $beta, 'both hold the same');
 
 #
-# The history has been set back with the rest, as by a restored snapshot: both nodes tell of the same
-# incarnations.  The WAL itself differs.
+# The history has been set back with the rest, as by a restored snapshot: both nodes tell of the
+# same incarnations.  The WAL itself differs.
 #
 $alpha->safe_psql('postgres', 'DELETE FROM t WHERE i NOT BETWEEN 1 AND 100');
 $from = -s $beta->logfile;
@@ -152,12 +163,18 @@ set_back(0);
 is($alpha->safe_psql('postgres', 'SELECT term, incarnation FROM tandem.status'),
 	$beta->safe_psql('postgres', 'SELECT term, incarnation FROM tandem.status'),
 	'both nodes know of the same incarnations');
-ok( log_has($beta, qr{FATAL: +the primary refused the link: the standby holds WAL up to [0-9A-F/]+, which is beyond the primary's end at [0-9A-F/]+\n.*HINT: +Seed the standby again with pg_basebackup}, $from),
+my $refused = qr/FATAL: +the primary refused the link: /;
+my $hint = qr/.*HINT: +Seed the standby again with pg_basebackup/;
+ok( log_has($beta,
+		qr{${refused}the standby holds WAL up to $lsn, which is beyond the primary's end at $lsn\n$hint},
+		$from),
 	'the standby is told that it holds more than the primary');
 is_kept_out('it keeps what it has');
 overtake();
 $from = -s $beta->logfile;
-ok( log_has($beta, qr{FATAL: +the primary refused the link: the standby's WAL between [0-9A-F/]+ and [0-9A-F/]+ differs from the primary's\n.*HINT: +Seed the standby again with pg_basebackup}, $from),
+ok( log_has($beta,
+		qr{${refused}the standby's WAL between $lsn and $lsn differs from the primary's\n$hint},
+		$from),
 	'when the primary has overtaken it, the standby is told that its WAL differs');
 is_kept_out('it keeps what it has still');
 

@@ -38,7 +38,7 @@ Nodes are PostgreSQL::Test::Cluster objects, with these fields added:
 
 A commit waits for ever when there is no standby, and C<safe_psql> with it: use
 C<start_psql>, or C<SET synchronous_commit = local>, where that can be.  As a last
-resort everything dies after twice PG_TEST_TIMEOUT_DEFAULT (180 s).
+resort everything dies after three times PG_TEST_TIMEOUT_DEFAULT (180 s).
 
 =cut
 
@@ -72,7 +72,7 @@ my @nodes;
 # END blocks run after a die, not after a signal.
 $SIG{ALRM} = sub { die "the test takes too long\n" };
 $SIG{$_} = sub { die "ended by SIG$_[0]\n" } foreach qw(INT TERM HUP);
-alarm 2 * $PostgreSQL::Test::Utils::timeout_default;
+alarm 3 * $PostgreSQL::Test::Utils::timeout_default;
 
 =pod
 

@@ -16,6 +16,7 @@
 #define MAX_JOBS    64
 #define MAX_BROKERS 8
 #define PATIENCE_MS 12000 /* for the server to close what was ended */
+#define AT_ONCE_MS  2500  /* ... because of what was said: less than tandem.link_timeout */
 #define QUIET_MS    40    /* a damaged session may wait for ever: not longer than this */
 #define HEARD_SIZE  4096
 #define MAX_OUT     (2 * MAX_FRAME)

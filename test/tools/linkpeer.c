@@ -67,7 +67,7 @@ typedef struct Lies
 	const char *acknowledge;
 } Lies;
 
-static void trouble(const char *fmt, ...) pg_attribute_printf(1, 2) pg_attribute_noreturn();
+static void trouble(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 static void
 trouble(const char *fmt, ...)

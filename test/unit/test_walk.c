@@ -295,7 +295,10 @@ run_script(void)
 	assert_true(waitpid(script, &status, 0) == script);
 	script = -1;
 	if (status != 0)
+	{
+		remove_wal_dir();
 		fail_msg("%s failed: status %d", path, status);
+	}
 }
 
 static int
@@ -586,7 +589,7 @@ insert_record(Wal *wal, XLogRecord *record, uint16 flags)
 	made_prev = copy_record(wal, record, flags, wal->to);
 	truth = add_record(wal, made_prev, bound);
 	truth->is_overwrite = flags != 0;
-	if (record->xl_rmid == RM_XLOG_ID && record->xl_info == XLOG_SWITCH)
+	if (record->xl_rmid == RM_XLOG_ID && (record->xl_info & XLR_RMGR_INFO_MASK) == XLOG_SWITCH)
 	{
 		truth->is_switch = true;
 		while (made_end % wal->segsize != 0)
@@ -621,7 +624,9 @@ insert(Wal *wal, uint32 tot_len)
 static void
 insert_switch(Wal *wal)
 {
-	XLogRecord *record = new_record(SizeOfXLogRecord, RM_XLOG_ID, XLOG_SWITCH);
+	/* the flag that wal_consistency_checking sets changes nothing */
+	XLogRecord *record =
+		new_record(SizeOfXLogRecord, RM_XLOG_ID, XLOG_SWITCH | XLR_CHECK_CONSISTENCY);
 
 	insert_record(wal, record, 0);
 	free(record);
