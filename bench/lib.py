@@ -244,7 +244,8 @@ class Bench:
         self.work = None
 
     def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        # Also SIGINT: in the background it would be ignored.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda received, frame: sys.exit(128 + received))
         try:
             self._set_up()
@@ -315,8 +316,8 @@ class Bench:
         return os.path.join(self.bindir, program)
 
     def popen(self, command, env=None, **keywords):
-        return subprocess.Popen(command, env=env or self.env, cwd=self.work, stdin=subprocess.DEVNULL,
-                                umask=0o077, **self.identity, **keywords)
+        return subprocess.Popen(command, env=env or self.env, cwd=self.work, umask=0o077,
+                                stdin=subprocess.DEVNULL, **self.identity, **keywords)
 
     def run(self, command, env=None, check=True, timeout=60, stdin=subprocess.DEVNULL):
         """Runs a program to its end. A commit without a standby waits for ever, so
@@ -511,5 +512,3 @@ def end_of(main):
         main()
     except BenchError as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -126,6 +126,16 @@ gate_reserve(void)
 
 /* -------------------------------------------------------------- the state */
 
+/*
+ * Does this standby hold everything released, as far as it has told?  Gate
+ * lock held.
+ */
+bool
+gate_link_in_sync(const TandemLink *link)
+{
+	return link->in_sync && link->written >= tandem->gate.released;
+}
+
 /* Say in what state the gate is, and record a change. Gate lock held. */
 static void
 update_state(const char *why)
@@ -140,7 +150,7 @@ update_state(const char *why)
 		bool in_sync = gate->fallback;
 
 		for (int i = 0; i < tandem_max_links && !in_sync; i++)
-			in_sync = tandem->links[i].in_sync;
+			in_sync = gate_link_in_sync(&tandem->links[i]);
 		if (in_sync)
 			state = TANDEM_GATE_IN_SYNC;
 	}
@@ -189,18 +199,26 @@ gate_advance(TandemLink *link, XLogRecPtr write, XLogRecPtr flush, XLogRecPtr ap
 		return;
 	}
 
-	in_sync = flush >= gate->released;
-	if (in_sync)
-		gate->released = flush;
+	/*
+	 * A standby that is in sync and has written all of it may be a moment
+	 * behind with flushing, because remote_write lets more through.
+	 */
+	in_sync = flush >= gate->released || (link != NULL && link->in_sync && write >= gate->released);
+	gate->released = Max(gate->released, flush);
 	if (!TandemQueueIsEmpty(SYNC_REP_WAIT_WRITE))
 		gate->released = Max(gate->released, write);
 	release_waiters(write, flush, Min(apply, flush));
 
-	/* A standby becomes "in sync" once; it stays so until its link ends. */
-	if (in_sync && link != NULL && !link->in_sync)
+	if (in_sync && link != NULL && (!link->in_sync || gate->state == TANDEM_GATE_STALLED))
 	{
 		link->in_sync = true;
 		update_state(psprintf("standby \"%s\" holds all WAL", link->name));
+	}
+	else if (!in_sync && link != NULL && link->in_sync)
+	{
+		/* another one is ahead of it */
+		link->in_sync = false;
+		update_state(psprintf("standby \"%s\" is behind", link->name));
 	}
 	else if (in_sync && link == NULL && !gate->fallback)
 	{
@@ -309,10 +327,15 @@ void
 gate_xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 {
 	static XLogRecPtr seen = InvalidXLogRecPtr;
+	static bool wrote_wal = false;
 	int mode;
 
+	/* as RecordTransactionCommit() finds out whether there is what to wait for */
+	if (event == XACT_EVENT_PRE_COMMIT)
+		wrote_wal = XactLastRecEnd != InvalidXLogRecPtr;
+
 	/* without a transaction ID core does not wait either */
-	if (event != XACT_EVENT_COMMIT || XactLastCommitEnd == seen ||
+	if (event != XACT_EVENT_COMMIT || XactLastCommitEnd == seen || !wrote_wal ||
 		!TransactionIdIsValid(GetTopTransactionIdIfAny()) || !gate_possible())
 		return;
 	seen = XactLastCommitEnd;
@@ -380,21 +403,57 @@ gate_open(void)
 	SyncRepInitConfig();
 }
 
-/* Is the standby behind this walsender named in tandem.async_links? */
-static bool
-walsender_is_async(pid_t pid)
+/* The slot that this process holds, or an empty string. */
+static void
+slot_of_process(pid_t pid, char *name)
 {
+	name[0] = '\0';
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (!slot->in_use)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		if (slot->active_pid == pid)
+			strlcpy(name, NameStr(slot->data.name), NAMEDATALEN);
+		SpinLockRelease(&slot->mutex);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+}
+
+/*
+ * May commits be released by the standby behind this walsender?  What streams
+ * without the link does not tell its node name.  So where some standbys are
+ * asynchronous it must be known from an earlier link, by its slot or by its
+ * application_name, that this one is not.
+ */
+static bool
+walsender_is_sync(pid_t pid)
+{
+	char slot[NAMEDATALEN];
+	const char *application = "";
 	int n;
 
 	if (tandem_async_links[0] == '\0')
-		return false;
+		return true;
+	slot_of_process(pid, slot);
 	n = pgstat_fetch_stat_numbackends();
 	for (int i = 1; i <= n; i++)
 	{
 		PgBackendStatus *status = &pgstat_fetch_stat_local_beentry(i)->backendStatus;
 
 		if (status->st_procpid == pid)
-			return tandem_is_async(status->st_appname);
+			application = status->st_appname;
+	}
+	for (int i = 0; i < tandem_max_links; i++)
+	{
+		const TandemLink *link = &tandem->links[i];
+
+		if (link->name[0] != '\0' && ((slot[0] != '\0' && strcmp(link->slot_name, slot) == 0) ||
+									  strcmp(link->name, application) == 0))
+			return !tandem_is_async(link->name);
 	}
 	return false;
 }
@@ -428,7 +487,7 @@ poll_fallback(void)
 			apply = walsnd->apply;
 		}
 		SpinLockRelease(&walsnd->mutex);
-		if (!streaming || flush == InvalidXLogRecPtr || walsender_is_async(pid))
+		if (!streaming || flush == InvalidXLogRecPtr || !walsender_is_sync(pid))
 			continue;
 		any = true;
 		gate_advance(NULL, write, flush, apply);

@@ -11,6 +11,7 @@
  *	proto	version of the link's protocol
  *	id, key	name of the offer and its one-time key, hexadecimal
  *	tls		1: the link is encrypted
+ *	full	all links are in use, this many (tandem.max_links); else absent
  *	addr	where to connect, comma-separated host:port; may be absent: no link
  *	tli		the primary's timeline
  *	sys		its system identifier
@@ -39,6 +40,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
+
+#define SILENT_MS 2500
 
 /*
  * Keep this walsender alive while it has nothing to do, and no longer than
@@ -161,6 +164,29 @@ make_offer(TandemOffer *offer)
 	SpinLockRelease(&tandem->offer_mutex);
 }
 
+/*
+ * Does every link worker serve a standby?  One that has not been heard for
+ * two keepalives does not count: it may be the asking one's old link.
+ */
+static bool
+all_links_in_use(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < tandem_max_links; i++)
+	{
+		TandemLink *link = &tandem->links[i];
+		bool busy;
+
+		SpinLockAcquire(&link->mutex);
+		busy = link->pid != 0 && !TimestampDifferenceExceeds(link->last_reply, now, SILENT_MS);
+		SpinLockRelease(&link->mutex);
+		if (!busy)
+			return false;
+	}
+	return true;
+}
+
 /* Show hook of tandem.link_offer. */
 const char *
 offer_show(void)
@@ -196,6 +222,13 @@ offer_show(void)
 			append_told_addresses(&text);
 		else
 			append_reached_address(&text);
+	}
+
+	if (all_links_in_use())
+	{
+		appendStringInfo(&text, " full=%d", tandem_max_links);
+		tandem_event("link", application_name, "refused a link: all %d links are in use",
+					 tandem_max_links);
 	}
 
 	history = palloc(sizeof(LinkHistory));

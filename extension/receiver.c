@@ -35,8 +35,9 @@
 
 #define DRAIN_BYTES   (1024 * 1024) /* before a flush */
 #define KEEPALIVE_MS  1000
-#define PROBE_MS      10000 /* between two looks for the link */
-#define PROBE_FAST_MS 100   /* while a look is under way */
+#define PROBE_MS      10000  /* between two looks for the link */
+#define PROBE_MAX_MS  160000 /* if the link cannot be had again and again */
+#define PROBE_FAST_MS 100    /* while a look is under way */
 
 /* The first member of core's struct WalReceiverConn, in all versions. */
 #define LIBPQ(conn)   (*(PGconn **) (conn))
@@ -66,6 +67,7 @@ static TimestampTz last_feedback;
 static bool primary_has_xmin = true; /* so that the first feedback is sent */
 static XLogRecPtr applied_told;
 static TimestampTz next_probe;
+static int probe_ms = PROBE_MS;
 static bool core_was_quiet;
 
 /* Tell the view tandem.receiver. */
@@ -342,8 +344,9 @@ drain(void)
 /*
  * Let core stream, from where recovery has been shown: later positions could
  * be refused.  An error here would end the walreceiver, which must not happen
- * while there is WAL beyond the bound; then false, and the link is tried
- * again.
+ * while there is WAL beyond the bound, nor because the primary has not yet
+ * noticed that the link is over and still holds the slot for it; then false,
+ * and all is tried again.
  */
 static bool
 stream_by_core(WalReceiverConn *conn, const char *why)
@@ -351,6 +354,7 @@ stream_by_core(WalReceiverConn *conn, const char *why)
 	static char told[256];
 	MemoryContext context = CurrentMemoryContext;
 	bool ahead = rcvwal.durable > rcvwal.bound;
+	static TimestampTz failing_since = 0;
 	volatile bool started = true;
 
 	uplink_stop();
@@ -362,20 +366,27 @@ stream_by_core(WalReceiverConn *conn, const char *why)
 	}
 	PG_CATCH();
 	{
-		if (!ahead)
+		ErrorData *error;
+
+		if (failing_since == 0)
+			failing_since = GetCurrentTimestamp();
+		if (!ahead &&
+			TimestampDifferenceExceeds(failing_since, GetCurrentTimestamp(), tandem_link_timeout))
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
-		EmitErrorReport();
+		error = CopyErrorData();
 		FlushErrorState();
+		ereport(DEBUG1, (errmsg_internal("core cannot stream yet: %s", error->message)));
+		uplink_again(LIBPQ(conn), options.slotname, error->message);
+		FreeErrorData(error);
 		started = false;
 	}
 	PG_END_TRY();
 	if (!started)
-	{
-		uplink_start(LIBPQ(conn), options.slotname);
 		return false;
-	}
-	next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PROBE_MS);
+	failing_since = 0;
+	next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), probe_ms);
+	probe_ms = Min(probe_ms * 2, PROBE_MAX_MS);
 	core_was_quiet = false;
 	receiver_show(TANDEM_RCV_CORE, why);
 	if (strcmp(told, why) != 0)
@@ -402,7 +413,7 @@ link_is_back(void)
 	if (uplink_probe())
 		return true;
 	if (!uplink_probing())
-		next_probe = TimestampTzPlusMilliseconds(now, PROBE_MS);
+		next_probe = TimestampTzPlusMilliseconds(now, PROBE_MS); /* a refusal costs nothing */
 	return false;
 }
 
@@ -513,8 +524,9 @@ wait_for_events(long ms)
 	return false;
 }
 
+/* What our_receive() does, in a memory context of its own. */
 static int
-our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
+receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 {
 	int length;
 
@@ -557,6 +569,7 @@ our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 					if (!open)
 					{
 						/* just opened: say where we are, then look for frames */
+						probe_ms = PROBE_MS;
 						last_frame = GetCurrentTimestamp();
 						primary_has_xmin = true;
 						last_feedback = 0;
@@ -576,12 +589,28 @@ our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 			}
 		}
 		if (without_link != NULL && stream_by_core(conn, without_link))
-			return our_receive(conn, buffer, wait_fd);
+			return receive_in_context(conn, buffer, wait_fd);
 		if (keepalive_due(buffer, &length))
 			return length;
 		if (wait_for_events(wait_ms))
 			return 0;
 	}
+}
+
+static int
+our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
+{
+	static MemoryContext context = NULL;
+	MemoryContext caller = CurrentMemoryContext;
+	int length;
+
+	if (context == NULL)
+		context = AllocSetContextCreate(TopMemoryContext, "tandem receiver", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(context);
+	MemoryContextSwitchTo(context);
+	length = receive_in_context(conn, buffer, wait_fd);
+	MemoryContextSwitchTo(caller);
+	return length;
 }
 
 /*

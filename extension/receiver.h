@@ -63,6 +63,7 @@ typedef enum UplinkLoss
 } UplinkLoss;
 
 extern void uplink_start(PGconn *connection, const char *slot);
+extern void uplink_again(PGconn *connection, const char *slot, const char *why);
 extern UplinkResult uplink_step(void);
 extern void uplink_down(UplinkLoss loss, const char *why);
 extern void uplink_stop(void);

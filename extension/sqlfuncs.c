@@ -219,7 +219,7 @@ link_state_name(TandemLinkState state)
 }
 
 static void
-emit_link(FunctionCallInfo fcinfo, const TandemLink *link, XLogRecPtr end)
+emit_link(FunctionCallInfo fcinfo, const TandemLink *link, bool in_sync, XLogRecPtr end)
 {
 	bool up = link->state != TANDEM_LINK_DOWN;
 	Row row = {0};
@@ -233,7 +233,7 @@ emit_link(FunctionCallInfo fcinfo, const TandemLink *link, XLogRecPtr end)
 		put_null(&row);
 	put_text(&row, link->pause && !up ? "down, paused" : link_state_name(link->state));
 	put_text(&row, link->async ? "async" : "sync");
-	put(&row, BoolGetDatum(link->in_sync));
+	put(&row, BoolGetDatum(in_sync));
 	put_lsn(&row, link->sent);
 	put_lsn(&row, link->written);
 	put_lsn(&row, link->flushed);
@@ -272,12 +272,16 @@ tandem_links(PG_FUNCTION_ARGS)
 	{
 		TandemLink *link = &tandem->links[i];
 		TandemLink copy;
+		bool in_sync;
 
 		SpinLockAcquire(&link->mutex);
 		copy = *link;
 		SpinLockRelease(&link->mutex);
+		LWLockAcquire(tandem->gate_lock, LW_SHARED);
+		in_sync = gate_link_in_sync(&copy);
+		LWLockRelease(tandem->gate_lock);
 		if (copy.name[0] != '\0')
-			emit_link(fcinfo, &copy, end);
+			emit_link(fcinfo, &copy, in_sync, end);
 	}
 	return (Datum) 0;
 }

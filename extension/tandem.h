@@ -285,6 +285,7 @@ extern void gate_link_changed(TandemLink *link, const char *why);
 extern void gate_set_alone(const char *reason);
 extern void gate_set_in_sync(void);
 extern void gate_wake(void);
+extern bool gate_link_in_sync(const TandemLink *link);
 extern void gate_xact_callback(XactEvent event, void *arg);
 extern const char *gate_state_name(TandemGateState state);
 extern PGDLLEXPORT void tandem_gate_main(Datum arg);

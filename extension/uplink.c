@@ -41,6 +41,7 @@
 
 #define OFFER_QUERY    "SHOW tandem.link_offer"
 #define REFUSAL_MS     5000        /* between two errors that will not pass by themselves */
+#define AUTH_MS        2000        /* to prove the key to each other */
 #define FIRST_DELAY_MS 50          /* after the first, immediate attempt */
 #define CHECK_BYTES    (64 * 1024) /* of WAL compared before the resume point */
 
@@ -65,6 +66,7 @@ typedef struct Offer
 	TimeLineID timeline;
 	uint64 system_identifier;
 	LinkHistory history;
+	int full; /* all links of the primary are in use, this many; else 0 */
 	char addresses[1024];
 } Offer;
 
@@ -86,6 +88,7 @@ static int address_index; /* in offer.addresses */
 static char address_text[80];
 static int connecting_fd = -1;
 static char no_link_reason[256];
+static char connect_error[256]; /* of the address tried last */
 static uint64 instance_number;
 
 /* ------------------------------------------------------------- descriptors */
@@ -279,6 +282,15 @@ uplink_down(UplinkLoss loss, const char *why)
 	pfree(reason);
 }
 
+/* Begin again in a moment, because core could not stream either. */
+void
+uplink_again(PGconn *connection, const char *slot, const char *why)
+{
+	uplink_start(connection, slot);
+	delay_ms = FIRST_DELAY_MS;
+	(void) retry(why);
+}
+
 /* Leave the link for good, or until uplink_start(). */
 void
 uplink_stop(void)
@@ -454,6 +466,8 @@ parse_offer(const char *text, Offer *result)
 		   offer_value(text, "hist", value, size) && parse_history(value, &result->history);
 	result->id = id;
 	result->tls = offer_value(text, "tls", value, size) && strcmp(value, "1") == 0;
+	if (good && offer_value(text, "full", value, size))
+		result->full = atoi(value);
 	if (good && offer_value(text, "addr", value, size))
 		good = strlcpy(result->addresses, value, sizeof(result->addresses)) <
 			   sizeof(result->addresses);
@@ -546,6 +560,8 @@ take_offer(const char *text)
 	if (offer.addresses[0] == '\0')
 		return no_link("the primary does not listen for links");
 	address_index = 0;
+	if (offer.full)
+		return no_link(psprintf("all %d links are in use", offer.full));
 	enter(PHASE_CONNECT, tandem_link_timeout);
 	return UPLINK_STREAM;
 }
@@ -627,8 +643,6 @@ next_address(void)
 static UplinkResult
 step_connect(void)
 {
-	static char why[256];
-
 	for (;;)
 	{
 		struct addrinfo *to;
@@ -641,8 +655,8 @@ step_connect(void)
 				return UPLINK_WAIT;
 			if (result == 1)
 				break;
-			snprintf(why, sizeof(why), "could not connect to %s: %s", address_text,
-					 result == LINK_IO_AGAIN ? "no answer in time" : strerror(errno));
+			snprintf(connect_error, sizeof(connect_error), "could not connect to %s: %s",
+					 address_text, result == LINK_IO_AGAIN ? "no answer in time" : strerror(errno));
 			unwatch(&watched_link);
 			close(connecting_fd);
 			connecting_fd = -1;
@@ -650,12 +664,12 @@ step_connect(void)
 		}
 		to = next_address();
 		if (to == NULL)
-			return no_link(why);
+			return no_link(connect_error);
 		address_next = to->ai_next;
 		connecting_fd = link_tcp_connect(to->ai_addr, to->ai_addrlen);
 		if (connecting_fd < 0)
-			snprintf(why, sizeof(why), "could not connect to %s: %s", address_text,
-					 strerror(errno));
+			snprintf(connect_error, sizeof(connect_error), "could not connect to %s: %s",
+					 address_text, strerror(errno));
 	}
 	link_tcp_set_options(connecting_fd, tandem_link_timeout);
 	uplink_conn = link_conn_create(connecting_fd);
@@ -663,8 +677,7 @@ step_connect(void)
 		return no_link("out of memory");
 	connecting_fd = -1;
 	link_auth_client(uplink_conn, offer.id, offer.key, offer.tls);
-	explicit_bzero(offer.key, sizeof(offer.key));
-	enter(PHASE_AUTH, tandem_link_timeout);
+	enter(PHASE_AUTH, Min(tandem_link_timeout, AUTH_MS));
 	return UPLINK_STREAM;
 }
 
@@ -715,10 +728,21 @@ step_auth(void)
 {
 	int result = link_auth_step(uplink_conn);
 
+	if (result == LINK_IO_AGAIN && !too_late())
+		return UPLINK_WAIT;
 	if (result == LINK_IO_AGAIN)
-		return too_late() ? retry_all("the primary did not authenticate in time") : UPLINK_WAIT;
+	{
+		/* something is there but does not speak; another address may */
+		unwatch(&watched_link);
+		link_conn_destroy(uplink_conn);
+		uplink_conn = NULL;
+		snprintf(connect_error, sizeof(connect_error), "no answer from %s", address_text);
+		enter(PHASE_CONNECT, tandem_link_timeout);
+		return UPLINK_STREAM;
+	}
 	if (result != 1)
 		return retry(pstrdup(link_conn_error(uplink_conn)));
+	explicit_bzero(offer.key, sizeof(offer.key));
 	if (!send_hello() || link_flush(uplink_conn) < 0)
 		return retry("could not greet the primary");
 	enter(PHASE_GREET, tandem_link_timeout);
@@ -810,7 +834,7 @@ step_greet(void)
 	if (n < 0)
 		return retry(pstrdup(link_conn_error(uplink_conn)));
 	if (too_late())
-		return retry_all("the primary did not greet in time");
+		return no_link("the primary did not greet in time");
 	return UPLINK_WAIT;
 }
 

@@ -40,6 +40,7 @@ const char *conninfo = "";
 static struct sockaddr_storage address;
 static socklen_t address_length;
 static uint64_t seed = 1;
+static long failures; /* of connections */
 PGconn *control;
 
 int64_t
@@ -70,6 +71,7 @@ fail(Job *job, const char *format, ...)
 	va_list args;
 	Category *category = job->category;
 
+	failures++;
 	if (category->failed++ > 0)
 		return;
 	va_start(args, format);
@@ -716,6 +718,12 @@ main(int argc, char **argv)
 	begin = now_ms();
 	while (started < n || active_jobs() > 0)
 	{
+		/* each may have cost some seconds: enough is known */
+		if (failures >= MAX_FAILURES && started < n)
+		{
+			printf("stopped after %ld of %ld connections\n", started, n);
+			n = started;
+		}
 		for (int i = 0; i < job_count && started < n; i++)
 		{
 			Broker *broker = NULL;

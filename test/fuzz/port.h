@@ -13,15 +13,16 @@
 #include "conn.h"
 #include "fuzz.h"
 
-#define MAX_JOBS    64
-#define MAX_BROKERS 8
-#define PATIENCE_MS 12000 /* for the server to close what was ended */
-#define AT_ONCE_MS  2500  /* ... because of what was said: less than tandem.link_timeout */
-#define QUIET_MS    40    /* a damaged session may wait for ever: not longer than this */
-#define HEARD_SIZE  4096
-#define MAX_OUT     (2 * MAX_FRAME)
+#define MAX_JOBS     64
+#define MAX_BROKERS  8
+#define PATIENCE_MS  12000 /* for the server to close what was ended */
+#define AT_ONCE_MS   2500  /* ... because of what was said: less than tandem.link_timeout */
+#define MAX_FAILURES 50
+#define QUIET_MS     40 /* a damaged session may wait for ever: not longer than this */
+#define HEARD_SIZE   4096
+#define MAX_OUT      (2 * MAX_FRAME)
 /* node name of our standbys */
-#define LINK_NODE   "fuzz"
+#define LINK_NODE    "fuzz"
 
 /* ------------------------------------------------------------------ offers */
 
