@@ -271,9 +271,13 @@ handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address,
 		accept_log_refused(address, why);
 		return NULL;
 	}
-	if (hello->node_name[0] == '\0')
-		(void) refuse(&refusal, LINK_REASON_PROTOCOL, "the standby has no node name", "");
-	else if (check_identity(hello, &refusal) && check_wal(hello, &refusal))
+	if (!tandem_name_is_good(hello->node_name))
+	{
+		handshake_refuse(conn, LINK_REASON_PROTOCOL, "malformed node name", "");
+		accept_log_refused(address, "malformed node name");
+		return NULL;
+	}
+	if (check_identity(hello, &refusal) && check_wal(hello, &refusal))
 	{
 		bool in_use;
 

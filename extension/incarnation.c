@@ -56,6 +56,8 @@ text_crc(const char *text, size_t length)
 	return crc;
 }
 
+static void history_is_damaged(const char *what) pg_attribute_noreturn();
+
 static void
 history_is_damaged(const char *what)
 {
@@ -76,7 +78,7 @@ incarnation_load(LinkHistory *history)
 	char *text = palloc(FILE_SIZE);
 	char *at;
 	char *last;
-	unsigned int crc;
+	unsigned int crc = 0;
 	ssize_t length;
 	int fd;
 
@@ -109,9 +111,9 @@ incarnation_load(LinkHistory *history)
 	for (at = text + strlen(HISTORY_HEADER); at < last; at = strchr(at, '\n') + 1)
 	{
 		LinkIncarnation *entry = &history->entry[history->count];
-		uint32 hi;
-		uint32 lo;
-		unsigned long long term;
+		uint32 hi = 0;
+		uint32 lo = 0;
+		unsigned long long term = 0;
 
 		if (history->count == LINK_MAX_HISTORY ||
 			sscanf(at, "%llu %u %u %X/%X\n", &term, &entry->incarnation, &entry->timeline, &hi,

@@ -14,10 +14,12 @@
 
 #include <netdb.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/ip.h"
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
+#include "storage/ipc.h"
 #include "utils/varlena.h"
 
 #define MAX_LISTEN 16
@@ -116,7 +118,18 @@ listen_on(const char *host)
 }
 
 /*
- * Open the sockets.  Postmaster only; does nothing when they are open.  With
+ * The postmaster ends: its lock file goes next, and whoever starts the server
+ * then must be able to have the port.
+ */
+static void
+close_sockets(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
+{
+	while (tandem_listen_count > 0)
+		close(tandem_listen_fds[--tandem_listen_count]);
+}
+
+/*
+ * Open the sockets. Postmaster only; does nothing when they are open.  With
  * addresses given but none of them usable the server does not start, as with
  * listen_addresses.
  */
@@ -146,4 +159,5 @@ tandem_listen(void)
 								"free port of this server.")));
 	list_free(hosts);
 	pfree(copy);
+	on_proc_exit(close_sockets, 0);
 }

@@ -3,6 +3,8 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION pg_tandem" to load this file. \quit
 
+CREATE SCHEMA tandem;
+
 CREATE FUNCTION tandem.get_status(
 	OUT node_name text,
 	OUT role text,

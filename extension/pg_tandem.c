@@ -49,8 +49,9 @@ static shmem_startup_hook_type previous_shmem_startup = NULL;
 
 /* ------------------------------------------------------------- settings */
 
-static bool
-name_is_good(const char *name)
+/* Is this a good name for a node?  Also asked about what a peer says. */
+bool
+tandem_name_is_good(const char *name)
 {
 	size_t length = strlen(name);
 
@@ -63,7 +64,7 @@ static bool
 check_node_name(char **newval, pg_attribute_unused() void **extra,
 				pg_attribute_unused() GucSource source)
 {
-	if ((*newval)[0] == '\0' || name_is_good(*newval))
+	if ((*newval)[0] == '\0' || tandem_name_is_good(*newval))
 		return true;
 	GUC_check_errdetail("A node name has 1 to %d characters out of letters, digits, \"_\", \".\" "
 						"and \"-\".",
@@ -77,9 +78,9 @@ default_node_name(void)
 {
 	const char *cluster = GetConfigOption("cluster_name", true, false);
 
-	if (cluster != NULL && name_is_good(cluster))
+	if (cluster != NULL && tandem_name_is_good(cluster))
 		return cluster;
-	if (gethostname(host_name, sizeof(host_name) - 1) == 0 && name_is_good(host_name))
+	if (gethostname(host_name, sizeof(host_name) - 1) == 0 && tandem_name_is_good(host_name))
 		return host_name;
 	return "node";
 }
@@ -119,7 +120,7 @@ check_list(char **newval, bool (*check)(char *item), const char *what)
 static bool
 item_is_name(char *item)
 {
-	return name_is_good(item);
+	return tandem_name_is_good(item);
 }
 
 static bool

@@ -188,7 +188,8 @@ typedef struct Batch
 	bool tell_written;
 	bool handover;
 	UplinkLoss loss;
-	const char *lost; /* why, or NULL */
+	const char *lost;    /* why, or NULL */
+	LinkNotice *refusal; /* what the primary said, or NULL */
 } Batch;
 
 static char write_error[256];
@@ -198,18 +199,20 @@ static bool drained_frames; /* the last drain() took some */
 static bool
 take_frame(Batch *batch, const LinkHeader *header, const uint8_t *payload)
 {
-	LinkNotice notice;
-
 	batch->lost = NULL;
-	if (header->term != uplink_term)
-		batch->lost = "protocol violation: a frame of another term";
-	else if (header->type == LINK_REFUSE)
+	if (header->type == LINK_REFUSE)
 	{
-		if (link_notice_decode(payload, header->length, &notice))
-			batch->lost = psprintf("the primary closed it: %s", notice.message);
+		batch->refusal = palloc(sizeof(LinkNotice));
+		if (link_notice_decode(payload, header->length, batch->refusal))
+			batch->lost = psprintf("the primary closed it: %s", batch->refusal->message);
 		else
+		{
+			batch->refusal = NULL;
 			batch->lost = "protocol violation: malformed notice";
+		}
 	}
+	else if (header->term != uplink_term)
+		batch->lost = "protocol violation: a frame of another term";
 	else if (header->type != LINK_WAL && header->type != LINK_BOUND &&
 			 header->type != LINK_HANDOVER)
 		batch->lost = "protocol violation: unexpected frame";
@@ -293,6 +296,8 @@ lose_link(const Batch *batch)
 		put_frame(LINK_NOTICE, payload, link_notice_encode(&notice, payload));
 	}
 	uplink_down(batch->loss, batch->lost);
+	if (batch->refusal != NULL)
+		(void) uplink_refused(batch->refusal); /* ERROR if it will not pass */
 }
 
 /*

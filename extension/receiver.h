@@ -66,6 +66,7 @@ extern void uplink_start(PGconn *connection, const char *slot);
 extern void uplink_again(PGconn *connection, const char *slot, const char *why);
 extern UplinkResult uplink_step(void);
 extern void uplink_down(UplinkLoss loss, const char *why);
+extern UplinkResult uplink_refused(const LinkNotice *notice);
 extern void uplink_stop(void);
 extern bool uplink_probe(void);
 extern bool uplink_probing(void);

@@ -49,6 +49,7 @@ extern char *tandem_async_links;
 extern int tandem_capture_at;
 
 extern bool tandem_is_async(const char *name);
+extern bool tandem_name_is_good(const char *name);
 
 #define TANDEM_CAPTURE_WRITE 0
 #define TANDEM_CAPTURE_FLUSH 1

@@ -78,8 +78,9 @@ static Phase phase = PHASE_RETRY;
 static PGconn *pq;
 static char slot_name[NAMEDATALEN];
 static Offer offer;
-static TimestampTz deadline; /* of the present phase */
-static int delay_ms;         /* before the next attempt */
+static TimestampTz deadline;  /* of the present phase */
+static int delay_ms;          /* before the next attempt */
+static TimestampTz opened_at; /* when the link was opened last */
 static bool disk_was_full;
 static int epoll_fd = -1;
 static struct addrinfo *address_list; /* of the address being tried */
@@ -274,7 +275,11 @@ uplink_down(UplinkLoss loss, const char *why)
 
 	tandem_event("link", tandem_node_name, "down: %s", reason);
 	disk_was_full = loss == UPLINK_LOST_DISK;
-	delay_ms = disk_was_full ? tandem_reconnect_interval : 0;
+	if (disk_was_full)
+		delay_ms = tandem_reconnect_interval;
+	else if (TimestampDifferenceExceeds(opened_at, GetCurrentTimestamp(),
+										tandem_reconnect_interval))
+		delay_ms = 0; /* it was good: try again at once */
 	if (loss == UPLINK_LOST_SILENT)
 		(void) retry_all(reason); /* the same path carries the other connection */
 	else
@@ -753,8 +758,8 @@ step_auth(void)
  * The primary refuses us.  Some reasons pass by themselves; the others end
  * streaming with an error, as core's streaming would.
  */
-static UplinkResult
-refused(const LinkNotice *notice)
+UplinkResult
+uplink_refused(const LinkNotice *notice)
 {
 	switch (notice->reason)
 	{
@@ -787,7 +792,7 @@ opened(const LinkHeader *header, const LinkWelcome *welcome)
 		return retry("the primary's answer does not fit its offer");
 	uplink_term = header->term;
 	rcvwal.written = rcvwal.durable; /* what was not durable comes again */
-	delay_ms = 0;
+	opened_at = GetCurrentTimestamp();
 	SpinLockAcquire(&show->mutex);
 	strlcpy(show->primary_name, welcome->node_name, sizeof(show->primary_name));
 	strlcpy(show->address, address_text, sizeof(show->address));
@@ -820,7 +825,7 @@ step_greet(void)
 		LinkNotice *notice = palloc(sizeof(LinkNotice));
 
 		if (link_notice_decode(payload, header.length, notice))
-			return refused(notice);
+			return uplink_refused(notice);
 	}
 	if (decode == LINK_DECODE_OK && header.type == LINK_WELCOME)
 	{

@@ -32,7 +32,7 @@ ok(wait_for_link($alpha, 'beta', 'streaming'), 'the standby streams');
 
 my $segment = "SELECT pg_walfile_name(pg_current_wal_insert_lsn())";
 my $in_sync = "SELECT state = 'streaming' AND in_sync FROM tandem.links WHERE name = ";
-my $other_link = "SELECT state, connects, pid, in_sync FROM tandem.links WHERE name = 'gamma'";
+my $other_link = "SELECT state, connects, pid FROM tandem.links WHERE name = 'gamma'";
 my $no_room = 'No space left on device';
 my $postmaster = slurp_file($beta->data_dir . '/postmaster.pid');
 my $walreceiver = walreceiver_pid($beta);
