@@ -504,7 +504,8 @@ poll_fallback(void)
 
 /*
  * Nobody else may be synchronous under the gate's name.  walsnds[0] keeps the
- * place in a priority list; in a quorum list (ANY ...) the name counts.
+ * place in a priority list.  In a quorum list (ANY ...), which is not to be
+ * used and warned of, an impostor counts until it is found here.
  */
 static void
 expel_impostors(void)
@@ -553,6 +554,7 @@ check_standby_names(void)
 	if (SyncRepConfig == NULL)
 		return;
 	if (SyncRepConfig->nmembers != 1 || SyncRepConfig->num_sync != 1 ||
+		SyncRepConfig->syncrep_method != SYNC_REP_PRIORITY ||
 		pg_strcasecmp(SyncRepConfig->member_names, TANDEM_GATE_NAME) != 0)
 		ereport(WARNING,
 				(errmsg("synchronous_standby_names is not \"%s\"", TANDEM_GATE_NAME),

@@ -312,11 +312,11 @@ rcvwal_discard(TimeLineID timeline, XLogRecPtr from)
 			zero_segment(fd, path, segno == first ? XLogSegmentOffset(from, wal_segment_size) : 0);
 		CloseTransientFile(fd);
 	}
-	if (found)
+	if (found && rcvwal.timeline == timeline && rcvwal.written > from)
 		tandem_event("node", tandem_node_name,
 					 "discarded received WAL of timeline %u from %X/%X (received up to %X/%X): the "
 					 "primary does not have it",
-					 timeline, LSN_FORMAT_ARGS(from), LSN_FORMAT_ARGS(Max(rcvwal.written, from)));
+					 timeline, LSN_FORMAT_ARGS(from), LSN_FORMAT_ARGS(rcvwal.written));
 
 	if (rcvwal.timeline == timeline)
 	{
