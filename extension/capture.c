@@ -253,7 +253,6 @@ advance_walk(XLogRecPtr flushed)
 			pg_atomic_fetch_add_u64(&capture->changes, 1);
 	}
 	LWLockRelease(tandem->walk_lock);
-	walfile_close(&file);
 	if (!good)
 	{
 		tandem_event("node", tandem_node_name, "the walk over new WAL ended at %X/%X: %s",

@@ -60,6 +60,9 @@ receive_hello(LinkConn *conn, LinkHello *hello, LinkHeader *header, const char *
 			return link_hello_decode(payload, header->length, hello);
 		}
 		*why = link_decode_text(decode);
+		if (decode == LINK_DECODE_BAD_VERSION)
+			*why = psprintf("protocol version %u is not supported; this node speaks version %d",
+							header->version, LINK_VERSION);
 		if (decode != LINK_DECODE_MORE)
 			return false;
 		n = link_fill(conn);
@@ -260,24 +263,28 @@ handshake_welcome(LinkConn *conn, const LinkHello *hello)
 TandemLink *
 handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address, LinkHello *hello)
 {
-	LinkHeader header;
+	LinkHeader header = {.version = LINK_VERSION};
 	Refusal refusal = {0};
 	TandemLink *link = NULL;
 	const char *why;
 
 	if (!receive_hello(conn, hello, &header, &why))
 	{
-		handshake_refuse(conn, LINK_REASON_PROTOCOL, why, "");
+		handshake_refuse(
+			conn, header.version != LINK_VERSION ? LINK_REASON_VERSION : LINK_REASON_PROTOCOL, why,
+			"");
 		accept_log_refused(address, why);
 		return NULL;
 	}
-	if (!tandem_name_is_good(hello->node_name))
+	if (hello->node_name[0] != '\0' && !tandem_name_is_good(hello->node_name))
 	{
 		handshake_refuse(conn, LINK_REASON_PROTOCOL, "malformed node name", "");
 		accept_log_refused(address, "malformed node name");
 		return NULL;
 	}
-	if (check_identity(hello, &refusal) && check_wal(hello, &refusal))
+	if (hello->node_name[0] == '\0')
+		(void) refuse(&refusal, LINK_REASON_PROTOCOL, "the standby has no node name", "");
+	else if (check_identity(hello, &refusal) && check_wal(hello, &refusal))
 	{
 		bool in_use;
 

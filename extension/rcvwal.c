@@ -164,14 +164,29 @@ rcvwal_write(XLogRecPtr start, const uint8_t *data, size_t length, char *error, 
 	return true;
 }
 
-/* Could the next byte be written now?  For a retry after a full disk. */
+/*
+ * Could the next bytes be written now?  For a retry after a full disk: writes
+ * zeroes where they will be.
+ */
 bool
 rcvwal_has_room(char *error, size_t error_size)
 {
-	if (segment_fd >= 0 && XLByteInSeg(rcvwal.written, segment_no, wal_segment_size))
-		return true;
+	static const PGAlignedXLogBlock zeroes;
+	uint32 offset = XLogSegmentOffset(rcvwal.written, wal_segment_size);
+	size_t part = XLOG_BLCKSZ - offset % XLOG_BLCKSZ;
+
 	rcvwal_close();
-	return open_segment(rcvwal.written, error, error_size);
+	if (!open_segment(rcvwal.written, error, error_size))
+		return false;
+	errno = 0;
+	if (pg_pwrite(segment_fd, zeroes.data, part, offset) == (ssize_t) part)
+		return true;
+	/* if write didn't set errno, assume no disk space */
+	if (errno == 0)
+		errno = ENOSPC;
+	snprintf(error, error_size, "could not write WAL at %X/%X: %s", LSN_FORMAT_ARGS(rcvwal.written),
+			 strerror(errno));
+	return false;
 }
 
 /* Make durable what is written.  PANIC if that fails, as everywhere in core. */

@@ -33,7 +33,8 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#define DRAIN_BYTES   (1024 * 1024) /* before a flush */
+#define DRAIN_BYTES   (1024 * 1024)      /* before a look around */
+#define FLUSH_BYTES   (16 * 1024 * 1024) /* before a flush, while far behind */
 #define KEEPALIVE_MS  1000
 #define PROBE_MS      10000  /* between two looks for the link */
 #define PROBE_MAX_MS  160000 /* if the link cannot be had again and again */
@@ -301,6 +302,18 @@ lose_link(const Batch *batch)
 }
 
 /*
+ * While the standby is far behind nobody waits for its answer, and what comes
+ * next is under way: then one flush for many megabytes is quicker than many
+ * flushes.  When nothing has come it is time in any case.
+ */
+static bool
+flush_is_due(void)
+{
+	return !drained_frames || rcvwal.written - rcvwal.durable >= FLUSH_BYTES ||
+		   rcvwal.bound < rcvwal.written + DRAIN_BYTES;
+}
+
+/*
  * Take what the link has brought: write it all, flush once, acknowledge, and
  * only then wake recovery.
  */
@@ -313,7 +326,7 @@ drain(void)
 
 	drained_frames = last_frame != before;
 
-	if (rcvwal.durable < rcvwal.written)
+	if (rcvwal.durable < rcvwal.written && (batch.lost != NULL || batch.handover || flush_is_due()))
 	{
 		if (batch.tell_written)
 			send_ack(0);

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/walreceiver.h"
+#include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
@@ -50,6 +51,10 @@ require_primary(void)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("this server is a standby"),
 						errhint("Call this function on the primary.")));
+	if (max_wal_senders < 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pg_tandem cannot replicate with max_wal_senders = %d", max_wal_senders)));
 }
 
 /* ------------------------------------------------------------ one row at a time */

@@ -230,7 +230,12 @@ link_tls_handshake(LinkConn *conn)
 	conn->tls_wants_write = false;
 	result = SSL_do_handshake(conn->tls);
 	if (result != 1)
-		return tls_result(conn, result, "agree on TLS with the peer");
+	{
+		result = (int) tls_result(conn, result, "agree on TLS with the peer");
+		if (result == LINK_IO_ERROR && conn->auth.server && conn->auth.id != 0 && !conn->auth.found)
+			snprintf(conn->error, sizeof(conn->error), "unknown or used one-time key");
+		return result;
+	}
 
 	/* Without our key there is no other way to get here, but make sure. */
 	if (!SSL_session_reused(conn->tls))

@@ -145,13 +145,17 @@ is_refused('other WAL before the resume point', ['--wrong-tail=1000'], 'diverged
 	qr{the standby's WAL between $lsn and $lsn differs from the primary's}, 'pg_basebackup');
 is_refused('a node name in use', ['--name=beta'], 'node name in use',
 	qr/node name "beta" is in use by another link/, 'tandem.node_name');
-is_refused('no node name', ['--name='], 'protocol violation', qr/the standby has no node name/);
 is_refused('a slot that does not exist', ['--slot=nowhere'], 'replication slot',
 	qr/replication slot "nowhere" does not exist/, 'primary_slot_name');
 is_refused('a slot that another one uses', ['--slot=beta'], 'replication slot',
 	qr/replication slot "beta" is active for PID \d+/, 'primary_slot_name');
 
-my $message = qr/malformed greeting/;
+is_refused('no node name', ['--name='], 'protocol violation', qr/the standby has no node name/);
+
+my $message = qr/malformed node name/;
+is_logged('a node name that would make two lines in a log', ["--name=two\nlines"],
+	qr/^refused \(protocol violation\): $message/, $message);
+$message = qr/malformed greeting/;
 is_logged('a greeting that is cut short', ['--truncate=1'],
 	qr/^refused \(protocol violation\): $message/, $message);
 $message = qr/unexpected frame instead of a greeting/;

@@ -333,6 +333,9 @@ test_in_buffer(void **state)
 		if (n > 0)
 		{
 			filled += n;
+			/* full: there may be more */
+			if (conn->in.end == conn->in.size)
+				assert_false(conn->drained);
 			continue;
 		}
 		assert_int_equal(n, LINK_IO_AGAIN);
@@ -371,6 +374,7 @@ test_many_small_frames(void **state)
 	}
 	raw_write(other, stream, COUNT * LINK_HEADER_SIZE);
 	assert_int_equal(link_fill(conn), COUNT * LINK_HEADER_SIZE);
+	assert_true(conn->drained);
 	for (int i = 0; i < COUNT; i++)
 	{
 		assert_int_equal(link_next(conn, &header, &payload), LINK_DECODE_OK);
