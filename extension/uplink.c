@@ -40,7 +40,8 @@
 #include "utils/wait_event.h"
 
 #define OFFER_QUERY    "SHOW tandem.link_offer"
-#define REFUSAL_MS     5000        /* between two errors that will not pass by themselves */
+#define REFUSAL_MS     5000 /* between two errors that will not pass by themselves */
+#define AUTH_TRIES     3
 #define AUTH_MS        2000        /* to prove the key to each other */
 #define FIRST_DELAY_MS 50          /* after the first, immediate attempt */
 #define CHECK_BYTES    (64 * 1024) /* of WAL compared before the resume point */
@@ -80,6 +81,7 @@ static char slot_name[NAMEDATALEN];
 static Offer offer;
 static TimestampTz deadline;  /* of the present phase */
 static int delay_ms;          /* before the next attempt */
+static int auth_failures;     /* one after the other */
 static TimestampTz opened_at; /* when the link was opened last */
 static bool disk_was_full;
 static int epoll_fd = -1;
@@ -746,7 +748,18 @@ step_auth(void)
 		return UPLINK_STREAM;
 	}
 	if (result != 1)
-		return retry(pstrdup(link_conn_error(uplink_conn)));
+	{
+		/*
+		 * The primary may have been about to serve another standby.  But when
+		 * it happens again and again, somebody else is there.
+		 */
+		const char *why = pstrdup(link_conn_error(uplink_conn));
+
+		if (++auth_failures < AUTH_TRIES)
+			return retry(why);
+		auth_failures = 0;
+		return no_link(why);
+	}
 	explicit_bzero(offer.key, sizeof(offer.key));
 	if (!send_hello() || link_flush(uplink_conn) < 0)
 		return retry("could not greet the primary");
@@ -793,6 +806,7 @@ opened(const LinkHeader *header, const LinkWelcome *welcome)
 	uplink_term = header->term;
 	rcvwal.written = rcvwal.durable; /* what was not durable comes again */
 	opened_at = GetCurrentTimestamp();
+	auth_failures = 0;
 	SpinLockAcquire(&show->mutex);
 	strlcpy(show->primary_name, welcome->node_name, sizeof(show->primary_name));
 	strlcpy(show->address, address_text, sizeof(show->address));
