@@ -149,7 +149,6 @@ is_refused('a slot that does not exist', ['--slot=nowhere'], 'replication slot',
 	qr/replication slot "nowhere" does not exist/, 'primary_slot_name');
 is_refused('a slot that another one uses', ['--slot=beta'], 'replication slot',
 	qr/replication slot "beta" is active for PID \d+/, 'primary_slot_name');
-
 is_refused('no node name', ['--name='], 'protocol violation', qr/the standby has no node name/);
 
 my $message = qr/malformed node name/;

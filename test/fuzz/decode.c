@@ -688,9 +688,9 @@ static Category categories[] = {
 	{.name = "mutated frames", .run = fuzz_mutated, .weight = 2000},
 	{.name = "mutated frames, right checksums", .run = fuzz_sealed, .weight = 2000},
 	{.name = "mutated payloads", .run = fuzz_payload, .weight = 1600},
-	{.name = "mutated streams", .run = fuzz_stream, .weight = 385},
-	{.name = "plain sessions", .run = fuzz_plain_session, .weight = 12},
-	{.name = "TLS sessions", .run = fuzz_tls_session, .weight = 3},
+	{.name = "mutated streams", .run = fuzz_stream, .weight = 392},
+	{.name = "plain sessions", .run = fuzz_plain_session, .weight = 6},
+	{.name = "TLS sessions", .run = fuzz_tls_session, .weight = 2},
 };
 
 #define CATEGORIES ((int) (sizeof(categories) / sizeof(categories[0])))

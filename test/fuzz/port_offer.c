@@ -104,8 +104,8 @@ bool
 broker_ask(Broker *broker, Told *told, uint64_t *start)
 {
 	PGresult *result;
-	uint32_t high;
-	uint32_t low;
+	uint32_t high = 0;
+	uint32_t low = 0;
 	bool good;
 
 	/* the server ends a walsender whose standby fell silent */

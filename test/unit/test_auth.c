@@ -736,7 +736,10 @@ test_cut_everywhere(void **state)
 	}
 }
 
-/* Any bit changed on the way ends the plain handshake. */
+/*
+ * Any bit changed on the way ends the plain handshake.  (Some in each byte:
+ * that the decoder notices every single one is seen in test_frame.c.)
+ */
 static void
 test_flips_plain(void **state)
 {
@@ -746,7 +749,7 @@ test_flips_plain(void **state)
 	whole_session(false, total);
 	for (int from = 0; from < 2; from++)
 	{
-		for (size_t bit = 0; bit < total[from] * 8; bit++)
+		for (size_t bit = 0; bit < total[from] * 8; bit += 3)
 		{
 			Session s;
 
