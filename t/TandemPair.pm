@@ -636,7 +636,10 @@ sub new
 
 	$options{clients} //= 2;
 	push @command, "--$_", $options{$_} foreach sort keys %options;
-	system_or_bail(program(), 'init', '--conninfo', connection($nodes)) if $loads == 1;
+	# once for each set of nodes: the table is replicated
+	system_or_bail(program(), 'init', '--conninfo', connection($nodes))
+	  unless grep { $_->{has_ledger} } @$nodes;
+	$_->{has_ledger} = 1 foreach @$nodes;
 	$self->{run} = IPC::Run::start(\@command, '<', \undef, '>&', \$self->{output});
 	push @running, $self;
 	return $self;
