@@ -873,34 +873,43 @@ give_certificate(SSL_CTX *context)
 	EVP_PKEY_free(key);
 }
 
-/* A server with a certificate and no key is as far as TLS goes a good one. */
+/*
+ * A server with a certificate and no key is as far as TLS goes a good one.
+ * One that speaks an older version never gets so far.
+ */
 static void
 test_tls_server_without_key(void **state)
 {
-	SSL_CTX *context = SSL_CTX_new(TLS_server_method());
-	uint8_t key[LINK_KEY_SIZE] = {3};
-	int other;
-	LinkConn *client = raw_pair(&other);
-	SSL *ssl = rogue_start(context, other, true);
-	int result = LINK_IO_AGAIN;
-
 	(void) state;
-	SSL_free(ssl);
-	give_certificate(context);
-	ssl = rogue_start(context, other, true);
-	link_auth_client(client, OFFER_ID, key, true);
-	for (int i = 0; i < 20 && result == LINK_IO_AGAIN; i++)
+	for (int old = 0; old < 2; old++)
 	{
-		result = link_auth_step(client);
-		SSL_do_handshake(ssl);
+		SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+		uint8_t key[LINK_KEY_SIZE] = {3};
+		int other;
+		LinkConn *client = raw_pair(&other);
+		SSL *ssl;
+		int result = LINK_IO_AGAIN;
+
+		give_certificate(context);
+		if (old)
+			SSL_CTX_set_max_proto_version(context, TLS1_2_VERSION);
+		ssl = rogue_start(context, other, true);
+		link_auth_client(client, OFFER_ID, key, true);
+		for (int i = 0; i < 20 && result == LINK_IO_AGAIN; i++)
+		{
+			result = link_auth_step(client);
+			SSL_do_handshake(ssl);
+		}
+		assert_int_equal(result, LINK_IO_ERROR);
+		assert_non_null(
+			strstr(link_conn_error(client), old ? "could not agree on TLS with the peer"
+												: "TLS was agreed without the one-time key"));
+		ERR_clear_error();
+		SSL_free(ssl);
+		link_conn_destroy(client);
+		close(other);
+		SSL_CTX_free(context);
 	}
-	assert_int_equal(result, LINK_IO_ERROR);
-	assert_string_equal(link_conn_error(client), "TLS was agreed without the one-time key");
-	ERR_clear_error();
-	SSL_free(ssl);
-	link_conn_destroy(client);
-	close(other);
-	SSL_CTX_free(context);
 }
 
 static SSL_SESSION *
@@ -936,7 +945,7 @@ static void
 test_tls_rogue_clients(void **state)
 {
 	(void) state;
-	for (int kind = 0; kind < 7; kind++)
+	for (int kind = 0; kind < 8; kind++)
 	{
 		SSL_CTX *context = SSL_CTX_new(TLS_client_method());
 		uint64_t id = OFFER_ID;
@@ -975,6 +984,10 @@ test_tls_rogue_clients(void **state)
 				break;
 			case 6:
 				rogue_id[0] ^= 1;
+				break;
+			case 7: /* what is in the key before one is found */
+				rogue_id[0] ^= 1;
+				memset(rogue_key, 0, sizeof(rogue_key));
 				break;
 		}
 		ssl = rogue_start(context, other, false);

@@ -1125,7 +1125,7 @@ static void
 test_flips(void **arg)
 {
 	size_t flips = 0;
-	size_t w;
+	size_t i;
 	int kind;
 
 	(void) arg;
@@ -1133,18 +1133,21 @@ test_flips(void **arg)
 	{
 		bool depends_on_segments = kind == PAGE_FIRST || kind == PAGE_SWITCH ||
 								   kind == PAGE_PADDING;
+		bool found = false;
 
-		for (w = 0; w < lengthof(all_wal); w++)
+		/* from each WAL, or one, in turn, that has such a page */
+		for (i = 0; i < lengthof(all_wal) && (!found || depends_on_segments); i++)
 		{
-			XLogRecPtr page = find_page(all_wal[w], kind, 0);
+			const Wal *wal = all_wal[(i + kind) % lengthof(all_wal)];
+			XLogRecPtr page = find_page(wal, kind, 0);
 
-			/* of the others one each, in turn from each WAL that has them */
-			if (page == InvalidXLogRecPtr || (!depends_on_segments && found > 0 && w != last))
+			if (page == InvalidXLogRecPtr)
 				continue;
-			flips += flip_every_bit(all_wal[w], page);
+			found = true;
+			flips += flip_every_bit(wal, page);
 		}
+		assert_true(found);
 	}
-	assert_true(flips > 2 * PAGE_KINDS * XLOG_BLCKSZ * 8);
 	print_message("%zu flipped bits\n", flips);
 }
 
@@ -1197,7 +1200,8 @@ test_torn_pages(void **arg)
 	(void) arg;
 	for (w = 0; w < lengthof(all_wal); w++)
 	{
-		for (kind = 0; kind < PAGE_KINDS; kind++)
+		/* half of the kinds from each, so that each comes from two or three */
+		for (kind = w % 2; kind < PAGE_KINDS; kind += 2)
 		{
 			XLogRecPtr page = find_page(all_wal[w], kind, 1);
 
@@ -1209,7 +1213,7 @@ test_torn_pages(void **arg)
 			pages++;
 		}
 	}
-	assert_true(pages > 3 * PAGE_KINDS);
+	assert_true(pages >= PAGE_KINDS);
 	print_message("%zu pages torn at each byte\n", pages);
 }
 
