@@ -36,3 +36,19 @@ tandem_event(const char *kind, const char *name, const char *fmt, ...)
 
 	ereport(LOG, (errmsg("%s \"%s\": %s", event.kind, event.name, event.message)));
 }
+
+/*
+ * What a peer says goes into the log and the views: make it one line of plain
+ * ASCII, in place.
+ */
+void
+tandem_clean_text(char *text)
+{
+	for (; *text != '\0'; text++)
+	{
+		if (*text == '\n' || *text == '\t')
+			*text = ' ';
+		else if (*text < 0x20 || *text > 0x7e)
+			*text = '?';
+	}
+}

@@ -282,7 +282,10 @@ handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address,
 		accept_log_refused(address, "malformed node name");
 		return NULL;
 	}
-	if (hello->node_name[0] == '\0')
+	if (hello->slot_name[0] != '\0' && !ReplicationSlotValidateName(hello->slot_name, DEBUG2))
+		(void) refuse(&refusal, LINK_REASON_SLOT, "malformed replication slot name",
+					  "See primary_slot_name on the standby.");
+	else if (hello->node_name[0] == '\0')
 		(void) refuse(&refusal, LINK_REASON_PROTOCOL, "the standby has no node name", "");
 	else if (check_identity(hello, &refusal) && check_wal(hello, &refusal))
 	{

@@ -205,7 +205,11 @@ take_frame(Batch *batch, const LinkHeader *header, const uint8_t *payload)
 	{
 		batch->refusal = palloc(sizeof(LinkNotice));
 		if (link_notice_decode(payload, header->length, batch->refusal))
+		{
+			tandem_clean_text(batch->refusal->message);
+			tandem_clean_text(batch->refusal->hint);
 			batch->lost = psprintf("the primary closed it: %s", batch->refusal->message);
+		}
 		else
 		{
 			batch->refusal = NULL;

@@ -479,6 +479,7 @@ take_frame(Sender *s, const LinkHeader *header, const uint8_t *payload, Timestam
 		case LINK_NOTICE:
 			if (!link_notice_decode(payload, header->length, &notice))
 				return "protocol violation: malformed notice";
+			tandem_clean_text(notice.message);
 			return psprintf("the standby closed it: %s", notice.message);
 		default:
 			return "protocol violation: unexpected frame";

@@ -248,6 +248,8 @@ extern TandemShared *tandem; /* NULL unless preloaded */
 extern void
 tandem_event(const char *kind, const char *name, const char *fmt, ...) pg_attribute_printf(3, 4);
 
+extern void tandem_clean_text(char *text);
+
 /* listen.c: the link's sockets, opened once in the postmaster. */
 extern int tandem_listen_count;
 extern int tandem_listen_fds[];

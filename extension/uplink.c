@@ -753,8 +753,9 @@ step_auth(void)
 		 * The primary may have been about to serve another standby.  But when
 		 * it happens again and again, somebody else is there.
 		 */
-		const char *why = pstrdup(link_conn_error(uplink_conn));
+		char *why = pstrdup(link_conn_error(uplink_conn));
 
+		tandem_clean_text(why);
 		if (++auth_failures < AUTH_TRIES)
 			return retry(why);
 		auth_failures = 0;
@@ -839,7 +840,11 @@ step_greet(void)
 		LinkNotice *notice = palloc(sizeof(LinkNotice));
 
 		if (link_notice_decode(payload, header.length, notice))
+		{
+			tandem_clean_text(notice->message);
+			tandem_clean_text(notice->hint);
 			return uplink_refused(notice);
+		}
 	}
 	if (decode == LINK_DECODE_OK && header.type == LINK_WELCOME)
 	{
