@@ -479,6 +479,7 @@ tandem_set_alone(PG_FUNCTION_ARGS)
 Datum
 tandem_set_in_sync(PG_FUNCTION_ARGS)
 {
+	(void) fcinfo;
 	require_primary();
 	gate_set_in_sync();
 	PG_RETURN_VOID();

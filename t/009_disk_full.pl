@@ -19,7 +19,9 @@ system_or_bail('make', '-s', '-C', "$FindBin::RealBin/../test/tools", "build=$to
 sub fill_disk { append_to_file($flag, ''); return; }
 sub free_disk { unlink $flag or die $!; return; }
 
-my $alpha = make_primary('alpha');
+# Capture at flush: at write the primary begins every new segment with a record of its own, and the
+# standby is never found at the very beginning of one.
+my $alpha = make_primary('alpha', conf => 'tandem.capture = flush');
 my $gamma = make_standby('gamma', $alpha);
 my $beta = make_standby('beta', $alpha, start => 0);
 {
@@ -90,7 +92,8 @@ my $next;
 foreach my $try (1 .. 5)
 {
 	# the next segment may be there already, recycled, or the server has written on by itself
-	$alpha->safe_psql('postgres', "SELECT pg_logical_emit_message(false, 't', 't'); SELECT pg_switch_wal()");
+	$alpha->safe_psql('postgres',
+		"SELECT pg_logical_emit_message(false, 't', 't'); SELECT pg_switch_wal()");
 	ok(wait_for_replay($alpha, $beta), 'the standby has the last byte of the segment');
 	$next = $beta->data_dir . '/pg_wal/' . $alpha->safe_psql('postgres', $segment);
 	last unless -e $next;
