@@ -163,6 +163,53 @@ capture_is_at_write(void)
 	return pg_atomic_read_u32(&tandem->capture.at_write) != 0;
 }
 
+static ssize_t
+read_for_walk(void *arg, XLogRecPtr from, char *buf, size_t length)
+{
+	return walfile_read(arg, tandem->capture.timeline, from, buf, length) ? (ssize_t) length : -1;
+}
+
+/* Walk on as far as 'limit'.  Walk lock held. */
+static WalkStop
+walk_on(XLogRecPtr limit)
+{
+	static WalFile file = {.fd = -1};
+	static char *buffer = NULL;
+	WalkReader reader = {.read = read_for_walk, .arg = &file, .bufsize = WALK_BUFFER};
+	WalkStop stop;
+
+	if (buffer == NULL)
+		buffer = MemoryContextAlloc(TopMemoryContext, WALK_BUFFER);
+	reader.buf = buffer;
+	stop = WalkAdvance(&tandem->capture.walk, &reader, limit);
+	if (stop == WALK_CHANGED)
+		pg_atomic_fetch_add_u64(&tandem->capture.changes, 1);
+	return stop;
+}
+
+/*
+ * A walk is given up: look once more at what it has reported last, which is
+ * flushed by now, because nobody will later.  Gate worker only.
+ */
+static void
+finish_walk(void)
+{
+	TandemCapture *capture = &tandem->capture;
+	XLogRecPtr boundary;
+
+	LWLockAcquire(tandem->walk_lock, LW_SHARED);
+	boundary = capture->walk.boundary;
+	LWLockRelease(tandem->walk_lock);
+	if (boundary == InvalidXLogRecPtr)
+		return;
+	XLogFlush(boundary);
+	LWLockAcquire(tandem->walk_lock, LW_EXCLUSIVE);
+	if (capture->walk.boundary != InvalidXLogRecPtr && capture->walk.stop != WALK_CHANGED)
+		(void) walk_on(capture->walk.boundary + XLOG_BLCKSZ);
+	memset(&capture->walk, 0, sizeof(capture->walk));
+	LWLockRelease(tandem->walk_lock);
+}
+
 /*
  * Begin the walk at a position known to be the end of a record: that of one
  * written here.
@@ -202,22 +249,17 @@ capture_decide(void)
 {
 	const char *why;
 	bool at_write = pg_atomic_read_u32(&tandem->capture.at_write) != 0;
-
 	bool restart = pg_atomic_exchange_u32(&tandem->capture.restart, 0) != 0;
 
-	if (!possible(&why))
-		pg_atomic_write_u32(&tandem->capture.at_write, 0);
-	else if (!at_write || restart)
+	if (possible(&why) && at_write && !restart)
+		return;
+	pg_atomic_write_u32(&tandem->capture.at_write, 0);
+	finish_walk();
+	if (possible(&why))
 		begin_walk();
 }
 
 /* ------------------------------------------------------------------ the walk */
-
-static ssize_t
-read_for_walk(void *arg, XLogRecPtr from, char *buf, size_t length)
-{
-	return walfile_read(arg, tandem->capture.timeline, from, buf, length) ? (ssize_t) length : -1;
-}
 
 /*
  * Walk over what has been written.  False if the walk has ended: WAL is then
@@ -227,20 +269,19 @@ read_for_walk(void *arg, XLogRecPtr from, char *buf, size_t length)
 static bool
 advance_walk(XLogRecPtr flushed)
 {
-	static WalFile file = {.fd = -1};
-	static char *buffer = NULL;
 	TandemCapture *capture = &tandem->capture;
-	WalkReader reader = {.read = read_for_walk, .arg = &file, .bufsize = WALK_BUFFER};
 	WalkStop stop;
 	XLogRecPtr boundary;
 	bool good;
 
-	if (buffer == NULL)
-		buffer = MemoryContextAlloc(TopMemoryContext, WALK_BUFFER);
-	reader.buf = buffer;
-
 	LWLockAcquire(tandem->walk_lock, LW_EXCLUSIVE);
-	stop = WalkAdvance(&capture->walk, &reader, pg_atomic_read_u64(&capture->written));
+	if (!capture_is_at_write())
+	{
+		/* given up in the meantime */
+		LWLockRelease(tandem->walk_lock);
+		return false;
+	}
+	stop = walk_on(pg_atomic_read_u64(&capture->written));
 	boundary = capture->walk.boundary;
 	good = stop != WALK_CHANGED && !WalkIsStuck(&capture->walk, flushed);
 	if (good)
@@ -249,8 +290,6 @@ advance_walk(XLogRecPtr flushed)
 	{
 		pg_atomic_write_u32(&capture->at_write, 0);
 		pg_atomic_fetch_add_u64(&capture->walks_ended, 1);
-		if (stop == WALK_CHANGED)
-			pg_atomic_fetch_add_u64(&capture->changes, 1);
 	}
 	LWLockRelease(tandem->walk_lock);
 	if (!good)

@@ -158,7 +158,7 @@ update_state(const char *why)
 		return;
 	gate->state = state;
 	gate->since = GetCurrentTimestamp();
-	strlcpy(gate->reason, why, sizeof(gate->reason));
+	tandem_store_text(gate->reason, sizeof(gate->reason), why);
 	tandem_event("gate", tandem_node_name, "%s: %s", gate_state_name(state), why);
 }
 
@@ -288,6 +288,7 @@ gate_set_in_sync(void)
 	TandemGate *gate = &tandem->gate;
 	WalSnd *entry = gate_entry();
 	XLogRecPtr highest;
+	XLogRecPtr head[NUM_SYNC_REP_WAIT_MODE];
 
 	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
 	if (!gate->alone)
@@ -300,11 +301,18 @@ gate_set_in_sync(void)
 	LWLockAcquire(SyncRepLock, LW_EXCLUSIVE);
 	highest = GetXLogInsertRecPtr();
 	for (int mode = 0; mode < NUM_SYNC_REP_WAIT_MODE; mode++)
-		WalSndCtl->lsn[mode] = highest;
+	{
+		/* never up: that would let commits through without waking them */
+		WalSndCtl->lsn[mode] = Min(WalSndCtl->lsn[mode], highest);
+		head[mode] = Max(WalSndCtl->lsn[mode], 1); /* valid */
+	}
 	LWLockRelease(SyncRepLock);
 
 	SpinLockAcquire(&entry->mutex);
-	entry->sentPtr = entry->write = entry->flush = entry->apply = highest;
+	entry->sentPtr = highest;
+	entry->write = head[SYNC_REP_WAIT_WRITE];
+	entry->flush = head[SYNC_REP_WAIT_FLUSH];
+	entry->apply = head[SYNC_REP_WAIT_APPLY];
 	SpinLockRelease(&entry->mutex);
 
 	gate->alone = false;
@@ -392,7 +400,6 @@ gate_open(void)
 	SpinLockAcquire(&entry->mutex);
 	entry->pid = MyProcPid;
 	entry->state = WALSNDSTATE_STREAMING;
-	entry->sync_standby_priority = 0;
 	SpinLockRelease(&entry->mutex);
 
 	MyWalSnd = entry;
@@ -601,6 +608,7 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 	MemoryContextSwitchTo(loop_context);
 
 	incarnation_begin();
+	hostcrash_forget_other_boots();
 	if (gate_possible())
 		gate_open();
 	check_standby_names();

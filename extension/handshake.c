@@ -303,8 +303,12 @@ handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address,
 	}
 	if (link == NULL)
 	{
+		const char *port = strrchr(address, ':');
+
 		handshake_refuse(conn, refusal.reason, refusal.message, refusal.hint);
-		tandem_event("link", hello->node_name, "refused %s: %s", address, refusal.message);
+		/* the port is another one each time */
+		tandem_event_repeated("link", hello->node_name, "refused %.*s: %s",
+							  port != NULL ? (int) (port - address) : -1, address, refusal.message);
 		return NULL;
 	}
 

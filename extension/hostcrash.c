@@ -112,6 +112,22 @@ hostcrash_remember_boot(void)
 		write_text(BOOT_FILE, now);
 }
 
+/*
+ * This server is a primary now, and what the file was there for is done.  If
+ * it is not of this life of the host, or was copied here with the data
+ * directory, it must not stay: this primary may capture at flush.  Gate worker.
+ */
+void
+hostcrash_forget_other_boots(void)
+{
+	char now[64];
+	char then[64];
+
+	if (read_text(BOOT_FILE, then, sizeof(then)) &&
+		(!read_text(BOOT_ID, now, sizeof(now)) || strcmp(now, then) != 0))
+		(void) durable_unlink(BOOT_FILE, LOG);
+}
+
 /* Was this server a primary when its host crashed? */
 static bool
 host_has_crashed(void)

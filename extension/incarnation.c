@@ -5,9 +5,11 @@
  *
  * A standby may hold WAL that a primary lost when its host crashed before the
  * flush.  To notice that, every start of a primary is an incarnation {term,
- * incarnation, timeline, start}, where 'start' is the LSN at which its own
- * WAL begins: the end of recovery, or the end of the shutdown checkpoint
- * after a clean stop.  Two nodes compare their whole histories: what one
+ * incarnation, timeline, start, nonce}, where 'start' is the LSN at which its
+ * own WAL begins: the end of recovery, or the end of the shutdown checkpoint
+ * after a clean stop.  The nonce is random: a directory that is set back to an
+ * earlier copy, with its history, and started again is another incarnation.
+ * Two nodes compare their whole histories: what one
  * holds beyond the smallest start after the common part may not be what the
  * other holds (SAFETY.md rule 15; comparing only the last entries loses
  * commits).
@@ -39,8 +41,8 @@
 #include "storage/fd.h"
 
 #define HISTORY_HEADER "pg_tandem incarnations, format 1\n"
-#define LINE_FORMAT    UINT64_FORMAT " %u %u %X/%X\n"
-#define LINE_SIZE      80
+#define LINE_FORMAT    UINT64_FORMAT " %u %u %X/%X %016" INT64_MODIFIER "x\n"
+#define LINE_SIZE      100
 #define FILE_SIZE      (sizeof(HISTORY_HEADER) + LINE_SIZE * (LINK_MAX_HISTORY + 1))
 
 /* ------------------------------------------------------------------ file */
@@ -114,13 +116,15 @@ incarnation_load(LinkHistory *history)
 		uint32 hi = 0;
 		uint32 lo = 0;
 		unsigned long long term = 0;
+		unsigned long long nonce = 0;
 
 		if (history->count == LINK_MAX_HISTORY ||
-			sscanf(at, "%llu %u %u %X/%X\n", &term, &entry->incarnation, &entry->timeline, &hi,
-				   &lo) != 5)
+			sscanf(at, "%llu %u %u %X/%X %llx\n", &term, &entry->incarnation, &entry->timeline, &hi,
+				   &lo, &nonce) != 6)
 			history_is_damaged("a line is not understood");
 		entry->term = term;
 		entry->start = ((uint64) hi) << 32 | lo;
+		entry->nonce = nonce;
 		history->count++;
 	}
 	pfree(text);
@@ -142,7 +146,7 @@ incarnation_store(const LinkHistory *history)
 	for (int i = 0; i < history->count; i++)
 		length += snprintf(text + length, FILE_SIZE - length, LINE_FORMAT, history->entry[i].term,
 						   history->entry[i].incarnation, history->entry[i].timeline,
-						   LSN_FORMAT_ARGS(history->entry[i].start));
+						   LSN_FORMAT_ARGS(history->entry[i].start), history->entry[i].nonce);
 	length += snprintf(text + length, FILE_SIZE - length, "crc %08X\n", text_crc(text, length));
 
 	if (MakePGDirectory(TANDEM_DIRECTORY) != 0)
@@ -254,6 +258,9 @@ incarnation_begin(void)
 		*now = (LinkIncarnation){.term = now[-1].term + 1, .incarnation = 1};
 	now->timeline = tli;
 	now->start = replayed != 0 ? replayed : tandem->clean_start;
+	if (!pg_strong_random(&now->nonce, sizeof(now->nonce)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random number")));
 	history->count++;
 	incarnation_store(history);
 
@@ -307,7 +314,7 @@ static bool
 same_entry(const LinkIncarnation *a, const LinkIncarnation *b)
 {
 	return a->term == b->term && a->incarnation == b->incarnation && a->timeline == b->timeline &&
-		   a->start == b->start;
+		   a->start == b->start && a->nonce == b->nonce;
 }
 
 bool

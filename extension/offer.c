@@ -15,7 +15,7 @@
  *	addr	where to connect, comma-separated host:port; may be absent: no link
  *	tli		the primary's timeline
  *	sys		its system identifier
- *	hist	its incarnations, oldest first: term.incarnation.timeline.start,...
+ *	hist	its incarnations, oldest first: term.incarnation.timeline.start.nonce,...
  *
  * or the word "standby" (not a primary: stream from it as core does) or
  * "wait" (a primary that is not ready yet).
@@ -227,8 +227,8 @@ offer_show(void)
 	if (all_links_in_use())
 	{
 		appendStringInfo(&text, " full=%d", tandem_max_links);
-		tandem_event("link", application_name, "refused a link: all %d links are in use",
-					 tandem_max_links);
+		tandem_event_repeated("link", application_name, "refused a link: all %d links are in use",
+							  tandem_max_links);
 	}
 
 	history = palloc(sizeof(LinkHistory));
@@ -236,10 +236,10 @@ offer_show(void)
 	for (int i = 0; i < history->count; i++)
 		appendStringInfo(&text,
 						 "%s" UINT64_FORMAT ".%u.%u."
-						 "%" INT64_MODIFIER "x",
+						 "%" INT64_MODIFIER "x.%" INT64_MODIFIER "x",
 						 i == 0 ? " hist=" : ",", history->entry[i].term,
 						 history->entry[i].incarnation, history->entry[i].timeline,
-						 history->entry[i].start);
+						 history->entry[i].start, history->entry[i].nonce);
 	pfree(history);
 	explicit_bzero(&offer, sizeof(offer));
 

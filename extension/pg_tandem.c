@@ -230,7 +230,7 @@ define_settings(void)
 	DefineCustomEnumVariable(
 		"tandem.capture", "Where WAL is captured for sending.",
 		"At write it is sent while it is being flushed, where that is possible.",
-		&tandem_capture_at, TANDEM_CAPTURE_FLUSH, capture_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+		&tandem_capture_at, TANDEM_CAPTURE_WRITE, capture_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("tandem");
 }
 

@@ -76,7 +76,9 @@ void
 receiver_show(TandemReceiverState state, const char *error)
 {
 	TandemReceiver *show = &tandem->receiver;
+	char text[sizeof(show->last_error)];
 
+	tandem_store_text(text, sizeof(text), error);
 	SpinLockAcquire(&show->mutex);
 	if (show->state != state || show->pid != MyProcPid)
 		show->since = GetCurrentTimestamp();
@@ -89,7 +91,7 @@ receiver_show(TandemReceiverState state, const char *error)
 	show->flushes = rcvwal.flushes;
 	show->last_message = last_frame;
 	if (error[0] != '\0')
-		strlcpy(show->last_error, error, sizeof(show->last_error));
+		strlcpy(show->last_error, text, sizeof(show->last_error));
 	SpinLockRelease(&show->mutex);
 }
 
@@ -341,10 +343,9 @@ drain(void)
 	else if (batch.reply)
 		send_ack(batch.echo);
 	if (batch.bound_moved)
-	{
 		rcvwal_publish();
+	if (batch.bound_moved || batch.reply)
 		receiver_show(TANDEM_RCV_STREAMING, "");
-	}
 	if (batch.lost == NULL && !more &&
 		TimestampDifferenceExceeds(last_frame, GetCurrentTimestamp(), tandem_link_timeout))
 	{

@@ -365,6 +365,7 @@ static void
 end_link(Sender *s, const char *why)
 {
 	TandemLink *link = s->link;
+	char text[sizeof(link->last_error)];
 
 	if (link != NULL)
 		link->latch = NULL;
@@ -378,10 +379,11 @@ end_link(Sender *s, const char *why)
 	if (link == NULL)
 		return;
 	s->link = NULL;
+	tandem_store_text(text, sizeof(text), why);
 	SpinLockAcquire(&link->mutex);
 	link->state = TANDEM_LINK_DOWN;
 	link->since = GetCurrentTimestamp();
-	strlcpy(link->last_error, why, sizeof(link->last_error));
+	strlcpy(link->last_error, text, sizeof(link->last_error));
 	SpinLockRelease(&link->mutex);
 	gate_link_changed(link, why);
 	tandem_event("link", link->name, "down: %s", why);

@@ -313,6 +313,8 @@ tandem_receiver(PG_FUNCTION_ARGS)
 {
 	TandemReceiver copy;
 	pid_t walreceiver;
+	XLogRecPtr core_durable;
+	TimestampTz core_message;
 	bool live;
 	Row row = {0};
 
@@ -325,11 +327,21 @@ tandem_receiver(PG_FUNCTION_ARGS)
 	SpinLockRelease(&tandem->receiver.mutex);
 	SpinLockAcquire(&WalRcv->mutex);
 	walreceiver = WalRcv->pid;
+	core_durable = WalRcv->flushedUpto;
+	core_message = WalRcv->lastMsgReceiptTime;
 	SpinLockRelease(&WalRcv->mutex);
 
 	live = copy.pid != 0 && copy.pid == walreceiver;
 	if (!live)
 		copy.state = TANDEM_RCV_NONE;
+	if (copy.state == TANDEM_RCV_CORE)
+	{
+		copy.written = pg_atomic_read_u64(&WalRcv->writtenUpto);
+		copy.durable = copy.bound = core_durable; /* core sends what is flushed */
+		copy.last_message = core_message;
+	}
+	else if (!live)
+		copy.written = copy.durable = copy.bound = InvalidXLogRecPtr;
 	put_text(&row, receiver_state_name(copy.state));
 	put_time(&row, copy.since);
 	put_text(&row, copy.primary_name);

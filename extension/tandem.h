@@ -247,6 +247,9 @@ extern TandemShared *tandem; /* NULL unless preloaded */
 /* event.c: a ring in shared memory; also logs at LOG.  Any process. */
 extern void
 tandem_event(const char *kind, const char *name, const char *fmt, ...) pg_attribute_printf(3, 4);
+extern void tandem_event_repeated(const char *kind, const char *name, const char *fmt, ...)
+	pg_attribute_printf(3, 4);
+extern void tandem_store_text(char *to, size_t size, const char *from);
 
 extern void tandem_clean_text(char *text);
 
@@ -271,6 +274,7 @@ extern uint32 incarnation_timeline_crc(TimeLineID tli);
 
 /* hostcrash.c */
 extern void hostcrash_remember_boot(void);
+extern void hostcrash_forget_other_boots(void);
 extern void hostcrash_check(void);
 extern PGDLLEXPORT void tandem_timeline_main(Datum arg);
 

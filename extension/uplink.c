@@ -443,13 +443,15 @@ parse_history(char *text, LinkHistory *history)
 		LinkIncarnation *entry = &history->entry[history->count];
 		unsigned long long term;
 		unsigned long long start;
+		unsigned long long nonce;
 
 		if (history->count == LINK_MAX_HISTORY ||
-			sscanf(word, "%llu.%u.%u.%llx", &term, &entry->incarnation, &entry->timeline, &start) !=
-				4)
+			sscanf(word, "%llu.%u.%u.%llx.%llx", &term, &entry->incarnation, &entry->timeline,
+				   &start, &nonce) != 5)
 			return false;
 		entry->term = term;
 		entry->start = start;
+		entry->nonce = nonce;
 		history->count++;
 	}
 	return history->count > 0;
@@ -792,6 +794,8 @@ uplink_refused(const LinkNotice *notice)
 		default:
 			break;
 	}
+	tandem_event_repeated("link", tandem_node_name, "refused by the primary: %s%s%s",
+						  notice->message, notice->hint[0] != '\0' ? "; hint: " : "", notice->hint);
 	return retry(psprintf("the primary refused the link: %s", notice->message));
 }
 

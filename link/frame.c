@@ -273,6 +273,7 @@ put_history(uint8_t *to, const LinkHistory *history)
 		to = put_uint(to, history->entry[i].incarnation, 4);
 		to = put_uint(to, history->entry[i].timeline, 4);
 		to = put_uint(to, history->entry[i].start, 8);
+		to = put_uint(to, history->entry[i].nonce, 8);
 	}
 	return to;
 }
@@ -289,6 +290,7 @@ get_history(Cursor *c, LinkHistory *history)
 		history->entry[i].incarnation = get_uint(c, 4);
 		history->entry[i].timeline = get_uint(c, 4);
 		history->entry[i].start = get_uint(c, 8);
+		history->entry[i].nonce = get_uint(c, 8);
 	}
 }
 

@@ -114,6 +114,7 @@ typedef struct LinkIncarnation
 	uint32_t incarnation;
 	uint32_t timeline;
 	uint64_t start; /* LSN where its own WAL begins */
+	uint64_t nonce; /* random: two starts of one copy of a primary differ in this only */
 } LinkIncarnation;
 
 typedef struct LinkHistory
@@ -205,7 +206,7 @@ typedef struct LinkAuthProof
 
 /* largest payload each encoder below can produce, bytes */
 #define LINK_HELLO_MAX \
-	(8 + 4 + 4 + 8 + 8 + 8 + 4 + 8 + 2 * (2 + LINK_NAME_SIZE) + 2 + LINK_MAX_HISTORY * 24)
+	(8 + 4 + 4 + 8 + 8 + 8 + 4 + 8 + 2 * (2 + LINK_NAME_SIZE) + 2 + LINK_MAX_HISTORY * 32)
 #define LINK_NOTICE_MAX (4 + 2 + LINK_TEXT_SIZE + 2 + LINK_TEXT_SIZE)
 
 /*

@@ -109,7 +109,7 @@ $alpha->safe_psql('postgres',
 # Who gets an offer, and with it a key?
 #
 my $offer = qr/^offer:\ proto=1\ id=[0-9a-f]{16}\ key=[0-9a-f]{64}\ tls=1\ tli=1\ sys=\d+
-	\ addr=127\.0\.0\.1:$alpha->{tandem_port}\ hist=1\.1\.1\.[0-9a-f]+$/x;
+	\ addr=127\.0\.0\.1:$alpha->{tandem_port}\ hist=1\.1\.1\.[0-9a-f]+\.[0-9a-f]+$/x;
 my $first = peer($alpha, '--show-offer');
 my $second = peer($alpha, '--show-offer');
 like($_, $offer, 'a primary makes an offer on a replication connection') foreach ($first, $second);
@@ -136,7 +136,7 @@ is_refused('another timeline', ['--timeline=2'], 'not a primary',
 	qr/timeline differs: the primary's is 1, the standby's is 2/);
 is_refused('another history of the timeline', ['--wrong-timeline-history'], 'another timeline',
 	qr/timeline 1 has another history on the standby/, 'pg_basebackup');
-is_refused('another history of incarnations', ['--history=1.1.1.1000028,1.2.1.1000060'],
+is_refused('another history of incarnations', ['--history=1.1.1.1000028.1,1.2.1.1000060.2'],
 	'not a primary', qr/the standby's incarnation history is not this primary's/);
 is_refused('a standby that is ahead', ['--start=FFF/28'], 'diverged',
 	qr{the standby holds WAL up to FFF/28, which is beyond the primary's end at $lsn},

@@ -154,15 +154,25 @@ ok(wait_for_state($alpha, 'in sync'), 'and the pair is in sync');
 is_same_data($alpha, $beta, 'both hold the same');
 
 #
-# The history has been set back with the rest, as by a restored snapshot: both nodes tell of the
-# same incarnations.  The WAL itself differs.
+# The history has been set back with the rest, as by a restored snapshot: both nodes tell of as many
+# incarnations, but the last one is not the same.
 #
 $alpha->safe_psql('postgres', 'DELETE FROM t WHERE i NOT BETWEEN 1 AND 100');
 $from = -s $beta->logfile;
 set_back(0);
 is($alpha->safe_psql('postgres', 'SELECT term, incarnation FROM tandem.status'),
 	$beta->safe_psql('postgres', 'SELECT term, incarnation FROM tandem.status'),
-	'both nodes know of the same incarnations');
+	'both nodes know of as many incarnations');
+ok(log_has($beta, $diverged, $from), 'the standby says that it has diverged all the same');
+is_kept_out('it keeps what it has');
+
+#
+# Worse, somebody has copied that file too: the histories are the same.  The WAL itself differs.
+#
+$beta->stop;
+copy($history, $beta->data_dir . '/pg_tandem/incarnations') or die $!;
+$from = -s $beta->logfile;
+$beta->start;
 my $refused = qr/FATAL: +the primary refused the link: /;
 my $hint = qr/.*HINT: +Seed the standby again with pg_basebackup/;
 ok( log_has($beta,

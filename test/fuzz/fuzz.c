@@ -104,7 +104,7 @@ random_payload(Rng *rng, LinkFrameType type, uint8_t *to)
 			hello.history.count = one_in(rng, 20) ? LINK_MAX_HISTORY : below(rng, 4);
 			for (int i = 0; i < hello.history.count; i++)
 				hello.history.entry[i] =
-					(LinkIncarnation){edgy(rng), edgy(rng), edgy(rng), edgy(rng)};
+					(LinkIncarnation){edgy(rng), edgy(rng), edgy(rng), edgy(rng), edgy(rng)};
 			return link_hello_encode(&hello, to);
 		case LINK_WELCOME:
 		{

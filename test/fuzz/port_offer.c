@@ -39,8 +39,8 @@ parse_history(char *text, LinkHistory *history)
 		LinkIncarnation *entry = &history->entry[history->count];
 
 		if (history->count == LINK_MAX_HISTORY ||
-			sscanf(item, "%" SCNu64 ".%" SCNu32 ".%" SCNu32 ".%" SCNx64, &entry->term,
-				   &entry->incarnation, &entry->timeline, &entry->start) != 4)
+			sscanf(item, "%" SCNu64 ".%" SCNu32 ".%" SCNu32 ".%" SCNx64 ".%" SCNx64, &entry->term,
+				   &entry->incarnation, &entry->timeline, &entry->start, &entry->nonce) != 5)
 			return false;
 		history->count++;
 	}

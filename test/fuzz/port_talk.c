@@ -273,7 +273,7 @@ greet_badly(Job *job)
 			hello.history.count = below(rng, LINK_MAX_HISTORY + 1);
 			for (int i = 0; i < hello.history.count; i++)
 				hello.history.entry[i] =
-					(LinkIncarnation){edgy(rng), edgy(rng), edgy(rng), edgy(rng)};
+					(LinkIncarnation){edgy(rng), edgy(rng), edgy(rng), edgy(rng), edgy(rng)};
 			break;
 		case 12: /* a payload that the checksum covers and no encoder makes */
 			length = link_hello_encode(&hello, payload);

@@ -13,7 +13,7 @@ INSERT INTO wanted VALUES
 ('tandem.link_addresses', 'string', 'sighup', NULL, NULL, NULL, ''),
 ('tandem.link', 'bool', 'sighup', NULL, NULL, NULL, 'on'),
 ('tandem.transport', 'enum', 'sighup', NULL, NULL, NULL, 'auto'),
-('tandem.capture', 'enum', 'sighup', NULL, NULL, NULL, 'flush'),
+('tandem.capture', 'enum', 'sighup', NULL, NULL, NULL, 'write'),
 ('tandem.max_links', 'integer', 'postmaster', NULL, '1', '64', '4'),
 ('tandem.link_timeout', 'integer', 'sighup', 'ms', '100', '3600000', '5000'),
 ('tandem.reconnect_interval', 'integer', 'sighup', 'ms', '10', '3600000', '1000'),

@@ -95,7 +95,7 @@ parse_lsn(const char *text)
 	return ((uint64_t) hi) << 32 | lo;
 }
 
-/* "term.incarnation.timeline.start,..." */
+/* "term.incarnation.timeline.start.nonce,..." */
 static void
 parse_history(const char *text, LinkHistory *history)
 {
@@ -107,8 +107,8 @@ parse_history(const char *text, LinkHistory *history)
 	{
 		LinkIncarnation *entry = &history->entry[history->count++];
 
-		if (sscanf(word, "%" SCNu64 ".%" SCNu32 ".%" SCNu32 ".%" SCNx64, &entry->term,
-				   &entry->incarnation, &entry->timeline, &entry->start) != 4)
+		if (sscanf(word, "%" SCNu64 ".%" SCNu32 ".%" SCNu32 ".%" SCNx64 ".%" SCNx64, &entry->term,
+				   &entry->incarnation, &entry->timeline, &entry->start, &entry->nonce) != 5)
 			trouble("\"%s\" is not an incarnation", word);
 	}
 	free(copy);
@@ -462,7 +462,7 @@ usage(FILE *to)
 		  "  --wrong-tail=N         hold other WAL in the N bytes before that\n"
 		  "  --name=NAME            of the node\n"
 		  "  --slot=NAME            replication slot\n"
-		  "  --history=TEXT         incarnations: term.incarnation.timeline.start,...\n"
+		  "  --history=TEXT         incarnations: term.incarnation.timeline.start.nonce,...\n"
 		  "  --acknowledge=LSN      when welcome, claim to have flushed up to here\n",
 		  to);
 }

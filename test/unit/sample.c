@@ -94,7 +94,8 @@ sample_history(LinkHistory *history, int count)
 		history->entry[i] = (LinkIncarnation){.term = 0x1122334455667788 + i,
 											  .incarnation = 0x01020304 + i,
 											  .timeline = 1 + i,
-											  .start = UINT64_C(0x00000003DEADBEE8) + i};
+											  .start = UINT64_C(0x00000003DEADBEE8) + i,
+											  .nonce = UINT64_C(0x8070605040302010) + i};
 }
 
 void

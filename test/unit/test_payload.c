@@ -167,7 +167,7 @@ test_payload_layout(void **state)
 
 	(void) state;
 	sample_hello(&hello, 2);
-	assert_int_equal(link_hello_encode(&hello, buf), 52 + 2 + 6 + 2 + 6 + 2 + 2 * 24);
+	assert_int_equal(link_hello_encode(&hello, buf), 52 + 2 + 6 + 2 + 6 + 2 + 2 * 32);
 	assert_true(peek(buf, 8) == hello.system_identifier);
 	assert_int_equal(peek(buf + 8, 4), hello.timeline);
 	assert_int_equal(peek(buf + 12, 4), hello.timeline_crc);
@@ -183,12 +183,13 @@ test_payload_layout(void **state)
 	assert_int_equal(peek(buf + 68, 2), 2);
 	for (int i = 0; i < 2; i++)
 	{
-		const uint8_t *at = buf + 70 + 24 * i;
+		const uint8_t *at = buf + 70 + 32 * i;
 
 		assert_true(peek(at, 8) == hello.history.entry[i].term);
 		assert_int_equal(peek(at + 8, 4), hello.history.entry[i].incarnation);
 		assert_int_equal(peek(at + 12, 4), hello.history.entry[i].timeline);
 		assert_true(peek(at + 16, 8) == hello.history.entry[i].start);
+		assert_true(peek(at + 24, 8) == hello.history.entry[i].nonce);
 	}
 
 	assert_int_equal(link_welcome_encode(&welcome, buf), 8);
@@ -249,7 +250,7 @@ test_field_limits(void **state)
 		hello.check_crc = w;
 		hello.instance = v;
 		hello.history.count = 1;
-		hello.history.entry[0] = (LinkIncarnation){v, w, w, v};
+		hello.history.entry[0] = (LinkIncarnation){v, w, w, v, v};
 		length = link_hello_encode(&hello, buf);
 		assert_true(DECODE(hello, buf, length, &hello2));
 		assert_true(hello2.system_identifier == v && hello2.timeline == w &&
@@ -259,7 +260,8 @@ test_field_limits(void **state)
 		assert_string_equal(hello2.slot_name, "");
 		assert_int_equal(hello2.history.count, 1);
 		assert_true(hello2.history.entry[0].term == v && hello2.history.entry[0].incarnation == w &&
-					hello2.history.entry[0].timeline == w && hello2.history.entry[0].start == v);
+					hello2.history.entry[0].timeline == w && hello2.history.entry[0].start == v &&
+					hello2.history.entry[0].nonce == v);
 
 		length = link_welcome_encode(&welcome, buf);
 		assert_true(DECODE(welcome, buf, length, &welcome2));
@@ -475,7 +477,7 @@ test_history_counts(void **state)
 {
 	static const int counts[] = {0, 1, 2, LINK_MAX_HISTORY - 1, LINK_MAX_HISTORY};
 	const size_t head = 52 + 2 + 2;
-	const size_t room = head + 2 + 65535 * 24;
+	const size_t room = head + 2 + 65535 * 32;
 	uint8_t *buf = calloc(1, room);
 	LinkHello *hello = malloc(sizeof(*hello));
 	LinkHello *out = malloc(sizeof(*out));
@@ -494,9 +496,9 @@ test_history_counts(void **state)
 							count * sizeof(LinkIncarnation));
 
 		/* one entry less and one more than it says */
-		assert_false(DECODE(hello, buf, length + 24, out));
+		assert_false(DECODE(hello, buf, length + 32, out));
 		if (count > 0)
-			assert_false(DECODE(hello, buf, length - 24, out));
+			assert_false(DECODE(hello, buf, length - 32, out));
 	}
 
 	/* too many, all of them there */
@@ -505,8 +507,8 @@ test_history_counts(void **state)
 		 count += count < LINK_MAX_HISTORY + 20 ? 1 : 5000)
 	{
 		poke(buf + head, count, 2);
-		assert_false(DECODE(hello, buf, head + 2 + (size_t) count * 24, out));
-		assert_false(DECODE(hello, buf, head + 2 + (size_t) LINK_MAX_HISTORY * 24, out));
+		assert_false(DECODE(hello, buf, head + 2 + (size_t) count * 32, out));
+		assert_false(DECODE(hello, buf, head + 2 + (size_t) LINK_MAX_HISTORY * 32, out));
 		assert_false(DECODE(hello, buf, head + 2, out));
 	}
 	free(buf);
