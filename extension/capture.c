@@ -29,8 +29,6 @@
  */
 #include "tandem.h"
 
-#include <dlfcn.h>
-
 #include "access/rmgr.h"
 #include "access/xlog.h"
 #include "access/xloginsert.h"
@@ -107,7 +105,7 @@ capture_install(void)
 	int replaced;
 	int replaced64;
 
-	real_pwrite = (PwriteFunction) dlsym(RTLD_NEXT, "pwrite");
+	real_pwrite = (PwriteFunction) got_real("pwrite");
 	if (real_pwrite == NULL)
 	{
 		strlcpy(not_installed, "the C library's pwrite() was not found", sizeof(not_installed));
@@ -115,6 +113,9 @@ capture_install(void)
 	}
 	replaced = got_replace("pwrite", pwrite_and_tell);
 	replaced64 = got_replace("pwrite64", pwrite_and_tell);
+	/* a program is built to call one of the two; with 64 bits they are the same */
+	if (replaced64 > 0)
+		real_pwrite = (PwriteFunction) got_real("pwrite64");
 	if (replaced < 0 || replaced64 < 0)
 		snprintf(not_installed, sizeof(not_installed),
 				 "the server's entry for pwrite() could not be changed: %s", strerror(errno));

@@ -13,8 +13,8 @@
  *
  * Two traps.  The old content of an entry must not be taken as the real
  * function: before a lazily bound program's first call it is the resolver's
- * stub, and the resolver would then overwrite our entry.  (Callers get the
- * real function from dlsym(RTLD_NEXT, ...).)  And an entry's page is made
+ * stub, and the resolver would then overwrite our entry.  (got_real() asks
+ * the dynamic linker instead.)  And an entry's page is made
  * read-only again only where the linker had made it so, that is if it lies
  * wholly within PT_GNU_RELRO: a lazily bound program's table must stay
  * writable, or the next resolution crashes the process.
@@ -23,12 +23,14 @@
  *
  *-------------------------------------------------------------------------
  */
+#include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -175,4 +177,23 @@ got_replace(const char *name, void *replacement)
 
 	(void) dl_iterate_phdr(search_object, &search);
 	return search.replaced;
+}
+
+/*
+ * Not dlsym(RTLD_NEXT): for a library that was loaded by dlopen() that looks
+ * only behind it, among its own dependencies, and so past LD_PRELOAD.  The
+ * ordinary search begins with the main program, which may give the address of
+ * its own stub for the function; that leads to the entry we have replaced.
+ */
+void *
+got_real(const char *name)
+{
+	void *function = dlsym(RTLD_DEFAULT, name);
+	Dl_info program;
+	Dl_info found;
+
+	if (function != NULL && dladdr((void *) getauxval(AT_ENTRY), &program) != 0 &&
+		dladdr(function, &found) != 0 && found.dli_fbase == program.dli_fbase)
+		function = dlsym(RTLD_NEXT, name);
+	return function;
 }

@@ -17,4 +17,11 @@
  */
 extern int got_replace(const char *name, void *replacement);
 
+/*
+ * The function that the main program's calls of 'name' led to: a preloaded
+ * library's (LD_PRELOAD), else the C library's.  It can be asked for before
+ * and after got_replace().  NULL if there is none.
+ */
+extern void *got_real(const char *name);
+
 #endif /* TANDEM_GOT_H */

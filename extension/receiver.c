@@ -26,6 +26,7 @@
 #include "access/xlogrecovery.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "pgstat.h"
 #include "storage/procarray.h"
 #include "utils/guc.h"
@@ -36,6 +37,8 @@
 #define DRAIN_BYTES   (1024 * 1024)      /* before a look around */
 #define FLUSH_BYTES   (16 * 1024 * 1024) /* before a flush, while far behind */
 #define KEEPALIVE_MS  1000
+#define IDLE_MS       100    /* how often to look around */
+#define LAZY_APPLY_MS 10     /* what was replayed may be told so late */
 #define PROBE_MS      10000  /* between two looks for the link */
 #define PROBE_MAX_MS  160000 /* if the link cannot be had again and again */
 #define PROBE_FAST_MS 100    /* while a look is under way */
@@ -67,6 +70,7 @@ static TimestampTz last_status;
 static TimestampTz last_feedback;
 static bool primary_has_xmin = true; /* so that the first feedback is sent */
 static XLogRecPtr applied_told;
+static bool tell_applied; /* sessions of the primary wait for replay */
 static TimestampTz next_probe;
 static int probe_ms = PROBE_MS;
 static bool core_was_quiet;
@@ -159,17 +163,27 @@ send_feedback(void)
 					   TransactionIdIsValid(feedback.catalog_xmin);
 }
 
-/* What replay has done and the clock asks for, between frames. */
-static void
+/*
+ * What replay has done and the clock asks for, between frames.  Unless
+ * sessions wait for replay, what was replayed is told with the next answer, or
+ * after LAZY_APPLY_MS: an answer of its own for each commit would cost both
+ * sides a wake-up.  Returns when to look again, in ms.
+ */
+static long
 send_status(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	bool replayed = GetXLogReplayRecPtr(NULL) != applied_told;
+	long waited = TimestampDifferenceMilliseconds(last_status, now);
 
-	if (GetXLogReplayRecPtr(NULL) != applied_told ||
-		(wal_receiver_status_interval > 0 &&
-		 TimestampDifferenceExceeds(last_status, now, wal_receiver_status_interval * 1000)))
-		send_ack(0);
 	send_feedback();
+	if ((replayed && (tell_applied || waited >= LAZY_APPLY_MS)) ||
+		(wal_receiver_status_interval > 0 && waited >= wal_receiver_status_interval * 1000L))
+	{
+		send_ack(0);
+		return IDLE_MS;
+	}
+	return replayed ? LAZY_APPLY_MS - waited : IDLE_MS;
 }
 
 /* ------------------------------------------------------ from the primary */
@@ -237,6 +251,7 @@ take_frame(Batch *batch, const LinkHeader *header, const uint8_t *payload)
 	last_frame_time = header->time;
 	batch->handover |= header->type == LINK_HANDOVER;
 	batch->tell_written |= (header->flags & LINK_FLAG_WRITES) != 0;
+	tell_applied = (header->flags & LINK_FLAG_APPLIES) != 0;
 	if ((header->flags & LINK_FLAG_REPLY) != 0)
 	{
 		batch->reply = true;
@@ -340,7 +355,7 @@ drain(void)
 		send_ack(batch.echo);
 		batch.bound_moved = true;
 	}
-	else if (batch.reply)
+	else if (batch.reply || (tell_applied && GetXLogReplayRecPtr(NULL) != applied_told))
 		send_ack(batch.echo);
 	if (batch.bound_moved)
 		rcvwal_publish();
@@ -522,8 +537,27 @@ keepalive_due(char **buffer, int *length)
 }
 
 /*
- * Wait for the link, the latch, or at most 'ms'.  True if the latch is set:
- * core's loop resets it and looks at what it was set for.
+ * Was the latch set because recovery has replayed all it was shown, and for
+ * nothing else?  Then core need not see it; as there, the flag is reset before
+ * the answer (which send_status() gives), so that no later call is missed.
+ */
+static bool
+only_replay_called(void)
+{
+	if (!WalRcv->force_reply)
+		return false;
+	ResetLatch(MyLatch);
+	WalRcv->force_reply = false;
+	pg_memory_barrier();
+	if (!ShutdownRequestPending && !ConfigReloadPending && !ProcSignalBarrierPending)
+		return true;
+	SetLatch(MyLatch);
+	return false;
+}
+
+/*
+ * Wait for the link, the latch, or at most 'ms'.  True if core's loop has to
+ * look at what the latch was set for, and resets it.
  */
 static bool
 wait_for_events(long ms)
@@ -542,7 +576,7 @@ wait_for_events(long ms)
 	for (int i = 0; i < n; i++)
 	{
 		if (events[i].events & WL_LATCH_SET)
-			return true;
+			return !only_replay_called();
 	}
 	return false;
 }
@@ -562,7 +596,7 @@ receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 	for (;;)
 	{
 		const char *without_link = NULL;
-		long wait_ms = 100;
+		long wait_ms = IDLE_MS;
 		bool open = uplink_conn != NULL && uplink_is_open();
 
 		if (open)
@@ -600,7 +634,7 @@ receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 						send_feedback();
 						continue;
 					}
-					send_status();
+					wait_ms = Min(wait_ms, send_status());
 					break;
 				case UPLINK_NO_LINK:
 				case UPLINK_NEW_TIMELINE:
@@ -646,7 +680,7 @@ our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
 	if (mode == MODE_LINK)
 	{
 		if (buffer[0] == 'r')
-			send_ack(0);
+			(void) send_status();
 		else if (buffer[0] == 'h')
 		{
 			last_feedback = 0; /* core wants it said now */

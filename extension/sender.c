@@ -71,6 +71,7 @@ typedef struct Sender
 	TimestampTz slot_moved;
 	TimestampTz writes_seen;  /* when sessions last waited for remote_write */
 	TimestampTz applies_seen; /* and for remote_apply */
+	bool applies_told;        /* which the last frame told the standby */
 	TimestampTz poll_until;   /* a write of WAL was cut short: look often */
 	uint64 short_writes;
 	uint64 early_frames;   /* frames sent before the local flush */
@@ -531,6 +532,11 @@ make_header(Sender *s, LinkFrameType type, XLogRecPtr bound, TimestampTz now)
 		s->writes_seen = now;
 	if (!TimestampDifferenceExceeds(s->writes_seen, now, WRITE_LEVEL_MS))
 		header.flags |= LINK_FLAG_WRITES;
+	if (!TandemQueueIsEmpty(SYNC_REP_WAIT_APPLY))
+		s->applies_seen = now;
+	s->applies_told = !TimestampDifferenceExceeds(s->applies_seen, now, WRITE_LEVEL_MS);
+	if (s->applies_told)
+		header.flags |= LINK_FLAG_APPLIES;
 	s->bound_sent = bound;
 	s->last_sent = now;
 	return header;
@@ -611,7 +617,11 @@ bound_is_due(Sender *s, XLogRecPtr flushed, TimestampTz now, long *wait_ms)
 	long waited;
 
 	if (!TandemQueueIsEmpty(SYNC_REP_WAIT_APPLY))
+	{
 		s->applies_seen = now;
+		if (!s->applies_told)
+			return true;
+	}
 	if (flushed == s->bound_sent)
 	{
 		/* what was sent early is not flushed yet: look again soon */

@@ -5,7 +5,8 @@
  *
  * Nothing here blocks.  The owner waits for the descriptor to become readable
  * (and writable, while link_conn_wants_write()) with whatever event loop it
- * has, and calls in again.
+ * has, and calls in again.  With TLS the process must ignore SIGPIPE: OpenSSL
+ * writes without MSG_NOSIGNAL.
  *
  *-------------------------------------------------------------------------
  */

@@ -77,9 +77,12 @@ typedef enum LinkFrameType
 /* flags of LINK_WAL and LINK_BOUND */
 #define LINK_FLAG_REPLY 0x0001 /* answer at once and echo the frame's time */
 #define LINK_FLAG_WRITES \
-	0x0002 /* sessions wait for remote_write: acknowledge
-								 * what is written before flushing it */
-#define LINK_FLAGS_KNOWN 0x0003
+	0x0002 /* sessions wait for remote_write: acknowledge what is written
+								 * before flushing it */
+#define LINK_FLAG_APPLIES \
+	0x0004 /* sessions wait for remote_apply: acknowledge what is replayed at
+								  * once, and not with the next answer */
+#define LINK_FLAGS_KNOWN 0x0007
 
 typedef struct LinkHeader
 {

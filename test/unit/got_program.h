@@ -71,7 +71,7 @@ replaced_before_the_first_call(void **state)
 	(void) state;
 	assert_true(fd >= 0);
 	unlink(path);
-	real_pwrite = (PwriteFunction) dlsym(RTLD_NEXT, "pwrite");
+	real_pwrite = (PwriteFunction) got_real("pwrite");
 	assert_non_null(real_pwrite);
 
 	read_maps(before, sizeof(before));

@@ -42,7 +42,7 @@ test_header_layout(void **state)
 {
 	LinkHeader header = {.version = 99, /* the encoder writes its own */
 						 .type = LINK_WAL,
-						 .flags = LINK_FLAG_REPLY | LINK_FLAG_WRITES,
+						 .flags = LINK_FLAG_REPLY | LINK_FLAG_WRITES | LINK_FLAG_APPLIES,
 						 .term = UINT64_C(0x0102030405060708),
 						 .lsn = UINT64_C(0x1112131415161718),
 						 .bound = UINT64_C(0x2122232425262728),
@@ -60,7 +60,7 @@ test_header_layout(void **state)
 	assert_memory_equal(buf + AT_MAGIC, "TNDM", 4);
 	assert_int_equal(buf[AT_VERSION], LINK_VERSION);
 	assert_int_equal(buf[AT_TYPE], LINK_WAL);
-	assert_int_equal(peek(buf + AT_FLAGS, 2), 3);
+	assert_int_equal(peek(buf + AT_FLAGS, 2), 7);
 	assert_true(peek(buf + AT_TERM, 8) == header.term);
 	assert_true(peek(buf + AT_LSN, 8) == header.lsn);
 	assert_true(peek(buf + AT_BOUND, 8) == header.bound);
@@ -87,6 +87,7 @@ test_type_numbers(void **state)
 	assert_int_equal(LINK_TYPE_COUNT, 13);
 	assert_int_equal(LINK_FLAG_REPLY, 1);
 	assert_int_equal(LINK_FLAG_WRITES, 2);
+	assert_int_equal(LINK_FLAG_APPLIES, 4);
 	assert_int_equal(LINK_REASON_COUNT, 15);
 }
 
@@ -159,8 +160,8 @@ test_every_flag(void **state)
 		poke(buf + AT_FLAGS, flags, 2);
 		seal(buf);
 		assert_int_equal(link_frame_decode(buf, length, &header),
-						 flags <= 3 ? LINK_DECODE_OK : LINK_DECODE_BAD_FLAGS);
-		if (flags <= 3)
+						 flags <= LINK_FLAGS_KNOWN ? LINK_DECODE_OK : LINK_DECODE_BAD_FLAGS);
+		if (flags <= LINK_FLAGS_KNOWN)
 			assert_int_equal(header.flags, flags);
 	}
 }
