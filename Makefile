@@ -55,4 +55,4 @@ check-unit:
 	$(MAKE) -C test/unit check
 
 format:
-	clang-format -i extension/*.[ch] link/*.[ch]
+	clang-format -i extension/*.[ch] link/*.[ch] watchdog/*.[ch]

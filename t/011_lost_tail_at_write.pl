@@ -219,8 +219,8 @@ ok(wait_for_link($gamma, 'epsilon', 'streaming'),
 is($gamma->safe_psql('postgres', 'SELECT timeline FROM tandem.status'),
 	2, 'after a crash of its host the primary is on a new timeline');
 ok(!-e $gamma->data_dir . '/standby.signal', 'and is no standby');
-is($epsilon->safe_psql('postgres', 'SELECT timeline FROM tandem.status'),
-	2, 'the standby, too');
+ok(wait_until($epsilon, 'SELECT timeline = 2 FROM tandem.status'),
+	'the standby, too, once it has replayed the switch');
 $gamma->safe_psql('postgres', 'INSERT INTO t VALUES (2000)');
 is_same_data($gamma, $epsilon, 'the two are the same');
 
