@@ -18,6 +18,7 @@
 #ifndef TANDEM_LEASE_FILE_H
 #define TANDEM_LEASE_FILE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "gate_rule.h"
@@ -43,7 +44,8 @@ typedef struct LeaseFile
 
 /*
  * Map for writing, making the file if there is none of this boot and node.  The cell of an earlier
- * tandemd of this boot is kept: its floor and deadline still hold.  NULL with errno set.
+ * tandemd of this boot is kept: its floor and deadline still hold.  NULL with errno set.  The
+ * caller then sets stop_budget, lease and tandemd_pid before it writes the first cell.
  */
 extern LeaseFile *lease_file_create(const char *path, const char *node);
 /* Map for reading; NULL with errno set (ENOENT: no tandemd has run in this boot). */
