@@ -2,9 +2,11 @@
  * config.h
  *		tandem.conf: what tandemd and tandemctl are told (tandem.conf.5).
  *
- * One INI file, the same on all nodes but for "node" (which may also be given by --node).  Read
- * once at start and again at a reload; nothing in it is used before all of it is checked.  Errors
- * name file, line and key.  Times have units (500ms, 5s, 30min); sizes too (16MB).
+ * One INI file, the same on all nodes: the node is named by --node, else by "node", else it is the
+ * one with the host's name; [tandemd NODE], [postgres NODE], [vip NODE] and [watchdog NODE] hold for
+ * that node only and go before the sections without a name.  Read once at start and again at a
+ * reload; nothing in it is used before all of it is checked.  Errors name file, line and key.
+ * Times have units (500ms, 5s, 30min); sizes too (16MB).
  */
 #ifndef TANDEM_CONFIG_H
 #define TANDEM_CONFIG_H
@@ -29,6 +31,7 @@ typedef struct ConfigNode
 	char name[CONFIG_NAME_SIZE]; /* = tandem.node_name of its PostgreSQL */
 	bool witness;                /* role = witness (else data) */
 	bool dr;                     /* site = remote: asynchronous, never in the record (rule 22) */
+	bool voter;                  /* default: on but for site = remote with profile = ha */
 	int npaths;
 	struct sockaddr_storage path[CONFIG_MAX_PATHS]; /* address = HOST[:PORT], ...; UDP */
 	char conninfo[CONFIG_PATH_SIZE];      /* how others reach its PostgreSQL: host=... port=... */
@@ -97,7 +100,8 @@ typedef struct Config
 	char probe_user[CONFIG_NAME_SIZE];
 	char probe_database[CONFIG_NAME_SIZE];
 	char replication_user[CONFIG_NAME_SIZE]; /* for seed, rewind and primary_conninfo */
-	char slot[CONFIG_NAME_SIZE]; /* primary_slot_name of this node as standby; default its name */
+	char slot
+		[CONFIG_NAME_SIZE]; /* primary_slot_name of this node as standby; config_default_slot() */
 	char log_file[CONFIG_PATH_SIZE]; /* pg_ctl -l */
 	int64_t start_timeout;           /* us */
 	int64_t probe_interval;
@@ -118,14 +122,27 @@ typedef struct Config
 } Config;
 
 /*
- * Read and check the file.  node overrides the file's own node (NULL: as the file says).  False
- * with a message "FILE:LINE: KEY: what is wrong" in error; *c is then undefined.
+ * Read and check the file and the key file.  node overrides the file's own node (NULL: as the file
+ * says).  False with a message "FILE:LINE: SECTION.KEY: what is wrong" in error; *c is then
+ * undefined.
  */
 extern bool
 config_read(Config *c, const char *path, const char *node, char *error, size_t error_size);
+/* Without the key (key_length = 0), which is root's: for tandemctl. */
+extern bool
+config_read_public(Config *c, const char *path, const char *node, char *error, size_t error_size);
 /* The number of a node by name, or -1. */
 extern int config_node(const Config *c, const char *name);
 /* Path of a file in run_directory: "<run_directory>/<node><suffix>". */
 extern void config_run_path(const Config *c, const char *suffix, char *path, size_t size);
+/* What a node's slot on the primary is called where "slot" does not say it: its name, with what a
+ * slot's name may not contain made "_".  slot has CONFIG_NAME_SIZE bytes. */
+extern void config_default_slot(const char *node, char *slot);
+/* "10.0.0.100/24 dev eth0" (or an address of ours, "192.0.2.1:5443"), for messages. */
+extern void config_vip_text(const ConfigVip *vip, char *text, size_t size);
+extern void config_address_text(const struct sockaddr_storage *address, char *text, size_t size);
+/* The i-th key there is, for the manual page's test: false after the last.  def: "" if it has no
+ * default. */
+extern bool config_key(int i, const char **section, const char **key, const char **def);
 
 #endif /* TANDEM_CONFIG_H */
