@@ -29,7 +29,11 @@ OBJS = \
 	link/conn.o \
 	link/frame.o \
 	link/tcp.o \
-	link/tls.o
+	link/tls.o \
+	watchdog/copy_file.o \
+	watchdog/gate_rule.o \
+	watchdog/lease_file.o \
+	watchdog/link_rule.o
 
 REGRESS = settings surface
 
@@ -47,7 +51,7 @@ override with_llvm = no
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): $(wildcard extension/*.h link/*.h)
+$(OBJS): $(wildcard extension/*.h link/*.h watchdog/*.h)
 
 # The remaining tests: scripts/test says how each part is run.
 .PHONY: check-unit format

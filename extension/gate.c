@@ -187,7 +187,7 @@ release_waiters(XLogRecPtr write, XLogRecPtr flush, XLogRecPtr apply)
  * a standby that streams by core.  Takes the gate lock and SyncRepLock.
  */
 void
-gate_advance(TandemLink *link, XLogRecPtr write, XLogRecPtr flush, XLogRecPtr apply)
+gate_answer(TandemLink *link, XLogRecPtr write, XLogRecPtr flush, XLogRecPtr apply)
 {
 	TandemGate *gate = &tandem->gate;
 	bool in_sync;
@@ -386,7 +386,7 @@ gate_exit(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
 
 /* Take the entry.  Everything in local WAL may have been seen by clients. */
 static void
-gate_open(void)
+take_entry(void)
 {
 	TandemGate *gate = &tandem->gate;
 	WalSnd *entry = gate_entry();
@@ -497,7 +497,7 @@ poll_fallback(void)
 		if (!streaming || flush == InvalidXLogRecPtr || !walsender_is_sync(pid))
 			continue;
 		any = true;
-		gate_advance(NULL, write, flush, apply);
+		gate_answer(NULL, write, flush, apply);
 	}
 	if (!any && tandem->gate.fallback)
 	{
@@ -610,7 +610,7 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 	incarnation_begin();
 	hostcrash_forget_other_boots();
 	if (gate_possible())
-		gate_open();
+		take_entry();
 	check_standby_names();
 
 	for (;;)

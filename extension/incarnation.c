@@ -40,6 +40,8 @@
 #include "port/pg_crc32c.h"
 #include "storage/fd.h"
 
+#include "watchdog/link_rule.h"
+
 #define HISTORY_HEADER "pg_tandem incarnations, format 1\n"
 #define LINE_FORMAT    UINT64_FORMAT " %u %u %X/%X %016" INT64_MODIFIER "x\n"
 #define LINE_SIZE      100
@@ -310,13 +312,6 @@ incarnation_current(LinkIncarnation *current)
 
 /* -------------------------------------------------------------- comparing */
 
-static bool
-same_entry(const LinkIncarnation *a, const LinkIncarnation *b)
-{
-	return a->term == b->term && a->incarnation == b->incarnation && a->timeline == b->timeline &&
-		   a->start == b->start && a->nonce == b->nonce;
-}
-
 bool
 incarnation_equal(const LinkHistory *a, const LinkHistory *b)
 {
@@ -324,52 +319,10 @@ incarnation_equal(const LinkHistory *a, const LinkHistory *b)
 		return false;
 	for (int i = 0; i < a->count; i++)
 	{
-		if (!same_entry(&a->entry[i], &b->entry[i]))
+		if (!link_same_incarnation(&a->entry[i], &b->entry[i]))
 			return false;
 	}
 	return true;
-}
-
-/*
- * Where do two histories part?  True if they do: then everything before
- * *divergence is common and nothing beyond is known to be.  Either may have
- * lost its oldest entries.  Two histories without a common entry part at 0.
- */
-bool
-incarnation_diverge(const LinkHistory *mine, const LinkHistory *theirs, XLogRecPtr *divergence)
-{
-	int i = 0;
-	int j = 0;
-	bool common = false;
-
-	/* The oldest entry of one of them is in the other, or nothing is common. */
-	for (int k = 0; k < theirs->count && !common; k++)
-	{
-		j = k;
-		common = mine->count > 0 && same_entry(&mine->entry[0], &theirs->entry[k]);
-	}
-	for (int k = 0; k < mine->count && !common; k++)
-	{
-		i = k;
-		j = 0;
-		common = theirs->count > 0 && same_entry(&mine->entry[k], &theirs->entry[0]);
-	}
-	if (!common)
-	{
-		*divergence = 0;
-		return true;
-	}
-	while (i < mine->count && j < theirs->count && same_entry(&mine->entry[i], &theirs->entry[j]))
-	{
-		i++;
-		j++;
-	}
-	*divergence = PG_UINT64_MAX;
-	for (; i < mine->count; i++)
-		*divergence = Min(*divergence, mine->entry[i].start);
-	for (; j < theirs->count; j++)
-		*divergence = Min(*divergence, theirs->entry[j].start);
-	return *divergence != PG_UINT64_MAX;
 }
 
 /*

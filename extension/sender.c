@@ -445,7 +445,7 @@ take_ack(Sender *s, const LinkAck *ack, TimestampTz now)
 	SpinLockRelease(&link->mutex);
 
 	if (!link->async && link->state != TANDEM_LINK_PAUSED && s->handed_over == 0)
-		gate_advance(link, ack->write, ack->flush, ack->apply);
+		gate_answer(link, ack->write, ack->flush, ack->apply);
 	if (s->entry != NULL)
 		(void) show_entry(s, now, lag);
 	move_slot(s, now);

@@ -267,8 +267,6 @@ extern bool incarnation_ready(void);
 extern void incarnation_copy(LinkHistory *history);
 extern void incarnation_load(LinkHistory *history);
 extern void incarnation_store(const LinkHistory *history);
-extern bool
-incarnation_diverge(const LinkHistory *mine, const LinkHistory *theirs, XLogRecPtr *divergence);
 extern bool incarnation_equal(const LinkHistory *a, const LinkHistory *b);
 extern uint32 incarnation_timeline_crc(TimeLineID tli);
 
@@ -287,7 +285,7 @@ extern int offer_fallback_walsender(int *cursor, pid_t *pid);
 
 /* gate.c */
 extern void gate_reserve(void);
-extern void gate_advance(TandemLink *link, XLogRecPtr write, XLogRecPtr flush, XLogRecPtr apply);
+extern void gate_answer(TandemLink *link, XLogRecPtr write, XLogRecPtr flush, XLogRecPtr apply);
 extern void gate_link_changed(TandemLink *link, const char *why);
 extern void gate_set_alone(const char *reason);
 extern void gate_set_in_sync(void);

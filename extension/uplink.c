@@ -39,6 +39,8 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "watchdog/link_rule.h"
+
 #define OFFER_QUERY    "SHOW tandem.link_offer"
 #define REFUSAL_MS     5000 /* between two errors that will not pass by themselves */
 #define AUTH_TRIES     3
@@ -487,20 +489,25 @@ parse_offer(const char *text, Offer *result)
 /*
  * Compare the primary's incarnations with ours.  Discards what it has lost
  * and makes its history ours.  ERROR if we have replayed what it has lost.
+ * Whether we hold more than the primary does is for the primary to see, when
+ * we greet it.
  */
 static void
 follow_history(const LinkHistory *theirs)
 {
 	LinkHistory *mine = palloc(sizeof(LinkHistory));
-	XLogRecPtr divergence;
 
 	incarnation_load(mine);
-	if (mine->count > 0 && incarnation_diverge(mine, theirs, &divergence))
+	if (mine->count > 0)
 	{
 		TimeLineID timeline;
 		XLogRecPtr replayed = GetCurrentReplayRecPtr(&timeline);
+		uint64 divergence = link_divergence(mine->entry, mine->count, theirs->entry, theirs->count);
+		uint64 resume;
 
-		if (replayed > divergence)
+		if (link_resume(mine->entry, mine->count, theirs->entry, theirs->count,
+						Max(rcvwal.durable, replayed), replayed, PG_UINT64_MAX,
+						&resume) == LINK_REBUILD)
 		{
 			pause_before_refusal("this standby has diverged from its primary");
 			ereport(ERROR,
@@ -512,7 +519,8 @@ follow_history(const LinkHistory *theirs)
 					 errhint("Seed this standby again with pg_basebackup, or use pg_rewind if "
 							 "the primary is on a newer timeline.")));
 		}
-		rcvwal_discard(rcvwal.timeline, divergence);
+		if (divergence != LINK_NO_DIVERGENCE)
+			rcvwal_discard(rcvwal.timeline, divergence);
 	}
 	if (!incarnation_equal(mine, theirs))
 		incarnation_store(theirs);

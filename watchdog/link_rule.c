@@ -19,22 +19,56 @@ lowest_start(const LinkIncarnation *h, int from, int n, uint64_t lowest)
 	return lowest;
 }
 
+bool
+link_same_incarnation(const LinkIncarnation *a, const LinkIncarnation *b)
+{
+	return a->term == b->term && a->incarnation == b->incarnation && a->timeline == b->timeline &&
+		   a->start == b->start && a->nonce == b->nonce;
+}
+
+/* Where in 'h' is this incarnation?  n if nowhere. */
+static int
+find(const LinkIncarnation *h, int n, const LinkIncarnation *what)
+{
+	int i = 0;
+
+	while (i < n && !link_same_incarnation(&h[i], what))
+		i++;
+	return i;
+}
+
 /*
- * Rule 15: the divergence is the lowest of ALL starts after the common prefix, on both sides: a
+ * Rule 15: the divergence is the lowest of ALL starts after the common part, on both sides: a
  * later incarnation may begin below an earlier one, because a crash of the host took WAL away.
- * LINK_NO_DIVERGENCE if the histories are equal.
+ * LINK_NO_DIVERGENCE if nothing comes after the common part.  The oldest entry of one of them is
+ * in the other; otherwise nothing is known to be common, and they diverge at 0.  (An empty history
+ * is the beginning of every other.)
  */
 uint64_t
 link_divergence(const LinkIncarnation *a, int na, const LinkIncarnation *b, int nb)
 {
-	int common = 0;
+	int i = 0;
+	int j = 0;
 
-	while (common < na && common < nb && a[common].term == b[common].term &&
-		   a[common].inc == b[common].inc && a[common].start == b[common].start)
-		common++;
+	if (na > 0 && nb > 0)
+	{
+		j = find(b, nb, &a[0]);
+		if (j == nb)
+		{
+			j = 0;
+			i = find(a, na, &b[0]);
+			if (i == na)
+				return 0;
+		}
+	}
+	while (i < na && j < nb && link_same_incarnation(&a[i], &b[j]))
+	{
+		i++;
+		j++;
+	}
 	if (MUT(hist_one_sided))
-		return lowest_start(b, common, nb, LINK_NO_DIVERGENCE);
-	return lowest_start(b, common, nb, lowest_start(a, common, na, LINK_NO_DIVERGENCE));
+		return lowest_start(b, j, nb, LINK_NO_DIVERGENCE);
+	return lowest_start(b, j, nb, lowest_start(a, i, na, LINK_NO_DIVERGENCE));
 }
 
 /*

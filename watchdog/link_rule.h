@@ -3,7 +3,8 @@
  *		From where may a standby resume, and what must it discard?  (SAFETY rule 15)
  *
  * Both sides of a link send their whole history of incarnations.  An incarnation is one start of
- * PostgreSQL as a primary: {term, inc} and the LSN at which its new WAL began.  Pure, shared by the
+ * PostgreSQL as a primary, or one term of it: {term, incarnation, timeline, nonce} and the LSN at
+ * which its new WAL began.  Either side may have dropped its oldest entries.  Pure, shared by the
  * extension and the simulator.  LSNs are bytes.
  */
 #ifndef TANDEM_LINK_RULE_H
@@ -12,12 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef struct LinkIncarnation
-{
-	uint64_t term;
-	uint64_t inc;
-	uint64_t start; /* LSN where its new WAL begins */
-} LinkIncarnation;
+#include "../link/frame.h"
 
 #define LINK_NO_DIVERGENCE UINT64_MAX
 
@@ -28,6 +24,7 @@ typedef enum LinkVerdict
 	LINK_WAIT     /* the primary holds less than the resume point: ask again later */
 } LinkVerdict;
 
+extern bool link_same_incarnation(const LinkIncarnation *a, const LinkIncarnation *b);
 extern uint64_t link_divergence(const LinkIncarnation *a, int na, const LinkIncarnation *b, int nb);
 extern LinkVerdict
 link_resume(const LinkIncarnation *standby, int nstandby, const LinkIncarnation *primary,

@@ -273,7 +273,8 @@ pg_gate_command(World *w, int i, Event *e)
 		case GATE_TERM:
 			trace(w, "%c gate takes term %llu", 'A' + i, (unsigned long long) p->gate.term);
 			if (p->nhist < MAX_HIST)
-				p->hist[p->nhist++] = (LinkIncarnation){p->gate.term, p->gate.inc, p->len};
+				p->hist[p->nhist++] = (LinkIncarnation){
+					.term = p->gate.term, .incarnation = (uint32_t) p->gate.inc, .start = p->len};
 			for (int n = 0; n < w->n; n++)
 				if (w->link[n].primary == i)
 					w->link[n].on = false;
@@ -367,7 +368,8 @@ answer(World *w, int standby, const Frame *f, uint64_t flush)
 static bool
 same_incarnation(const Pg *p, uint64_t term, uint64_t inc)
 {
-	return p->nhist > 0 && p->hist[p->nhist - 1].term == term && p->hist[p->nhist - 1].inc == inc;
+	return p->nhist > 0 && p->hist[p->nhist - 1].term == term &&
+		   p->hist[p->nhist - 1].incarnation == inc;
 }
 
 static void
@@ -802,12 +804,13 @@ begin_incarnation(World *w, int i, uint64_t term, uint64_t inc)
 {
 	Pg *p = &w->h[i].pg;
 
-	if (p->nhist > 0 && inc <= p->hist[p->nhist - 1].inc)
-		inc = p->hist[p->nhist - 1].inc + 1;
+	if (p->nhist > 0 && inc <= p->hist[p->nhist - 1].incarnation)
+		inc = p->hist[p->nhist - 1].incarnation + 1;
 	w->link[i].on = false;
 	p->primary = p->was_primary = true;
 	p->flush = p->applied = p->len;
-	p->hist[p->nhist++] = (LinkIncarnation){term, inc, p->len};
+	p->hist[p->nhist++] =
+		(LinkIncarnation){.term = term, .incarnation = (uint32_t) inc, .start = p->len};
 	wal_append(p, new_id(w, p->len));
 	p->flush = p->applied = p->len;
 	p->nwaiting = 0;

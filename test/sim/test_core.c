@@ -486,12 +486,16 @@ test_gate(void)
 static void
 test_link(void)
 {
-	LinkIncarnation a[] = {{1, 1, 0}, {2, 2, 100}};
-	LinkIncarnation b[] = {{1, 1, 0}, {2, 3, 120}, {3, 4, 90}};
+	LinkIncarnation a[] = {{1, 1, 1, 0, 0}, {2, 2, 1, 100, 0}};
+	LinkIncarnation b[] = {{1, 1, 1, 0, 0}, {2, 3, 1, 120, 0}, {3, 4, 1, 90, 0}};
 	uint64_t at = 0;
 
 	check(link_divergence(a, 2, a, 2) == LINK_NO_DIVERGENCE, "equal histories do not diverge");
 	check(link_divergence(a, 1, b, 3) == 90, "rule 15: the lowest of all starts");
+	check(link_divergence(a + 1, 1, a, 2) == LINK_NO_DIVERGENCE &&
+			  link_divergence(a, 2, a + 1, 1) == LINK_NO_DIVERGENCE,
+		  "a history without its oldest entries is the same");
+	check(link_divergence(a + 1, 1, b + 1, 2) == 0, "without a common entry all is suspect");
 	check(link_resume(a, 2, b, 3, 95, 80, 200, &at) == LINK_RESUME && at == 90, "resume there");
 	check(link_resume(a, 2, b, 3, 95, 91, 200, &at) == LINK_REBUILD, "applied beyond: rebuild");
 	check(link_resume(a, 2, a, 2, 150, 80, 140, &at) == LINK_WAIT, "the primary is behind: wait");
