@@ -20,7 +20,12 @@
  * prove nothing, and are not counted.
  *
  * The list outlives several runs: seq starts at the clock's microseconds, so that no
- * two runs write the same row.
+ * two runs write the same row.  (Two runs at the same time need clients with other numbers:
+ * --first.)
+ *
+ * With --timeout a client does not wait for a server that may be dead: whatever is not answered
+ * in time is given up, an insert with its fate unknown, and the client connects anew.  So the time
+ * without acknowledged commits is not longer by much than the time in which none was possible.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -28,6 +33,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -47,7 +53,8 @@
 #define EXIT_LOST     1
 #define EXIT_TROUBLE  2
 
-/* After a failure a client waits this long, and twice as long after each further one. */
+/* After a failure a client waits this long, and twice as long after each further one; with
+ * --timeout always the shorter time. */
 #define BACKOFF_MIN   (20 * NSEC_PER_MSEC)
 #define BACKOFF_MAX   (500 * NSEC_PER_MSEC)
 
@@ -62,7 +69,10 @@ typedef struct Options
 	const char *conninfo;
 	const char *file;
 	const char *sync_commit; /* NULL: as the server says */
+	const char *times;       /* file; NULL: none */
 	int clients;
+	int first;      /* number of the first client */
+	int timeout;    /* ms, for each connection and each insert; 0: none */
 	double seconds; /* 0: until a signal */
 	double rate;    /* inserts a second, all clients together; 0: as fast as they go */
 } Options;
@@ -76,6 +86,7 @@ typedef struct Run
 	bool stop;
 	int active; /* clients that have not ended */
 	int fd;     /* the list */
+	FILE *times;
 
 	int64_t in_flight; /* inserts sent and not answered */
 	int64_t acknowledged;
@@ -147,8 +158,28 @@ sleep_until(Run *run, int64_t until)
 	return !stop;
 }
 
+/* Waits for the connection's socket; false if the (monotonic) time has come first. */
+static bool
+wait_socket(PGconn *conn, short events, int64_t until)
+{
+	struct pollfd fd = {.fd = PQsocket(conn), .events = events};
+	int64_t left;
+
+	while ((left = until - now(CLOCK_MONOTONIC)) > 0)
+	{
+		int n = poll(&fd, 1, (int) (left / NSEC_PER_MSEC) + 1);
+
+		if (n > 0)
+			return true;
+		if (n < 0 && errno != EINTR)
+			die("poll: %s", strerror(errno));
+	}
+	return false;
+}
+
 /*
- * Connects.  The defaults make a client notice within seconds that a server has vanished
+ * Connects; the result may be a connection that failed, or (with --timeout) one that is not
+ * complete: only CONNECTION_OK is good.  The defaults make a client notice within seconds that a server has vanished
  * without a word; the connection string may say otherwise.
  */
 static PGconn *
@@ -159,6 +190,10 @@ connect_to(const Options *options)
 							  "keepalives_count", "tcp_user_timeout", "fallback_application_name",
 							  "dbname",           "options",          NULL};
 	const char *values[] = {"2", "2", "1", "3", "5000", "ledger", options->conninfo, NULL, NULL};
+	char user_timeout[16];
+	PGconn *conn;
+	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+	int64_t until = now(CLOCK_MONOTONIC) + options->timeout * NSEC_PER_MSEC;
 
 	if (options->sync_commit != NULL)
 	{
@@ -166,7 +201,20 @@ connect_to(const Options *options)
 				 options->sync_commit);
 		values[7] = command_line;
 	}
-	return PQconnectdbParams(keywords, values, 1);
+	if (options->timeout == 0)
+		return PQconnectdbParams(keywords, values, 1);
+
+	snprintf(user_timeout, sizeof(user_timeout), "%d", options->timeout);
+	values[4] = user_timeout;
+	conn = PQconnectStartParams(keywords, values, 1);
+	while (PQstatus(conn) != CONNECTION_BAD && status != PGRES_POLLING_OK &&
+		   status != PGRES_POLLING_FAILED)
+	{
+		if (!wait_socket(conn, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, until))
+			break;
+		status = PQconnectPoll(conn);
+	}
+	return conn;
 }
 
 static void
@@ -181,7 +229,7 @@ receive_notice(void *arg, const PGresult *result)
 
 /* Appends a line to the list, in one write: lines of several runs do not mix. */
 static void
-record(Run *run, int client, int64_t seq)
+record(Run *run, int client, int64_t seq, int64_t sent)
 {
 	char line[64];
 	int length = snprintf(line, sizeof(line), "%d %" PRId64 "\n", client, seq);
@@ -189,9 +237,33 @@ record(Run *run, int client, int64_t seq)
 
 	if (write(run->fd, line, length) != length)
 		die("could not append to \"%s\": %s", run->options->file, strerror(errno));
+	if (run->times != NULL && fprintf(run->times, "%d %" PRId64 " %" PRId64 " %" PRId64 "\n",
+									  client, seq, sent / 1000, at / 1000) < 0)
+		die("could not write to \"%s\": %s", run->options->times, strerror(errno));
 	if (run->acknowledged++ > 0 && at - run->last_ack > run->longest_gap)
 		run->longest_gap = at - run->last_ack;
 	run->last_ack = at;
+}
+
+/* Sends a command and waits for its result; NULL if it is not there in time. */
+static PGresult *
+execute(const Client *client, const char *command)
+{
+	PGconn *conn = client->conn;
+	int64_t until = now(CLOCK_MONOTONIC) + client->run->options->timeout * NSEC_PER_MSEC;
+	PGresult *result;
+
+	if (client->run->options->timeout == 0)
+		return PQexec(conn, command);
+	if (!PQsendQuery(conn, command))
+		return NULL;
+	while (PQisBusy(conn))
+		if (!wait_socket(conn, POLLIN, until) || !PQconsumeInput(conn))
+			return NULL;
+	result = PQgetResult(conn);
+	/* What follows the only result comes in the same message, or with the end of the connection. */
+	PQclear(PQgetResult(conn));
+	return result;
 }
 
 /* Inserts one row and enters what became of it; false if the client should back off. */
@@ -201,6 +273,7 @@ insert(Client *client, int64_t seq)
 	Run *run = client->run;
 	char command[96];
 	PGresult *result;
+	int64_t sent = now(CLOCK_MONOTONIC);
 	bool done;
 
 	snprintf(command, sizeof(command), "INSERT INTO ledger VALUES (%d, %" PRId64 ")",
@@ -211,14 +284,14 @@ insert(Client *client, int64_t seq)
 	run->in_flight++;
 	pthread_mutex_unlock(&run->lock);
 
-	result = PQexec(client->conn, command);
+	result = execute(client, command);
 	done = PQresultStatus(result) == PGRES_COMMAND_OK;
 
 	pthread_mutex_lock(&run->lock);
 	run->in_flight--;
 	if (done && !client->warned)
-		record(run, client->number, seq);
-	else if (done || PQstatus(client->conn) != CONNECTION_OK)
+		record(run, client->number, seq, sent);
+	else if (done || result == NULL || PQstatus(client->conn) != CONNECTION_OK)
 		run->unknown++;
 	else
 		run->errors++; /* answered with an error: not committed, for certain */
@@ -236,7 +309,9 @@ client_main(void *arg)
 	const Options *options = run->options;
 	int64_t interval = options->rate > 0 ? options->clients * NSEC_PER_SEC / options->rate : 0;
 	int64_t seq = now(CLOCK_REALTIME) / 1000;
-	int64_t due = now(CLOCK_MONOTONIC) + interval * client->number / options->clients;
+	int64_t due = now(CLOCK_MONOTONIC) +
+				  interval * (client->number - options->first) / options->clients;
+	int64_t backoff_max = options->timeout > 0 ? BACKOFF_MIN : BACKOFF_MAX;
 	int64_t backoff = BACKOFF_MIN;
 
 	while (sleep_until(run, due))
@@ -272,7 +347,7 @@ client_main(void *arg)
 			PQfinish(client->conn);
 			client->conn = NULL;
 			due = now(CLOCK_MONOTONIC) + backoff;
-			backoff = backoff * 2 < BACKOFF_MAX ? backoff * 2 : BACKOFF_MAX;
+			backoff = backoff * 2 < backoff_max ? backoff * 2 : backoff_max;
 		}
 		/* What was not sent while the server kept us waiting is not made up for. */
 		if (due < start)
@@ -332,6 +407,13 @@ ledger_run(const Options *options)
 	run.fd = open(options->file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
 	if (run.fd < 0)
 		die("could not open \"%s\": %s", options->file, strerror(errno));
+	if (options->times != NULL)
+	{
+		run.times = fopen(options->times, "ae");
+		if (run.times == NULL)
+			die("could not open \"%s\": %s", options->times, strerror(errno));
+		setlinebuf(run.times);
+	}
 	block_signals(&signals);
 	pthread_mutex_init(&run.lock, NULL);
 	pthread_condattr_init(&monotonic);
@@ -343,7 +425,7 @@ ledger_run(const Options *options)
 		pthread_t thread;
 
 		clients[i].run = &run;
-		clients[i].number = i;
+		clients[i].number = options->first + i;
 		errno = pthread_create(&thread, NULL, client_main, &clients[i]);
 		if (errno != 0)
 			die("could not start a thread: %s", strerror(errno));
@@ -504,18 +586,22 @@ ledger_check(const Options *options)
 static void
 usage(FILE *to)
 {
-	fputs("usage:\n"
-		  "  ledger init  --conninfo STR\n"
-		  "  ledger run   --conninfo STR --clients N --file F [--seconds S] [--rate R]\n"
-		  "               [--sync-commit LEVEL]\n"
-		  "  ledger check --conninfo STR --file F\n"
-		  "\n"
-		  "init creates the table ledger. run inserts into it and appends every acknowledged\n"
-		  "commit to F, until S seconds are over or SIGINT or SIGTERM comes; R is the number of\n"
-		  "inserts a second, of all clients together. It outlives the servers: name all of them\n"
-		  "in the connection string, with target_session_attrs=read-write. check compares F with\n"
-		  "the table; it exits with 1 if a commit is lost, or none was acknowledged.\n",
-		  to);
+	fputs(
+		"usage:\n"
+		"  ledger init  --conninfo STR\n"
+		"  ledger run   --conninfo STR --clients N --file F [--seconds S] [--rate R]\n"
+		"               [--sync-commit LEVEL] [--timeout MS] [--first N] [--times T]\n"
+		"  ledger check --conninfo STR --file F\n"
+		"\n"
+		"init creates the table ledger. run inserts into it and appends every acknowledged\n"
+		"commit to F, until S seconds are over or SIGINT or SIGTERM comes; R is the number of\n"
+		"inserts a second, of all clients together. It outlives the servers: name all of them\n"
+		"in the connection string, with target_session_attrs=read-write. A client gives up what\n"
+		"is not answered within MS milliseconds, and connects anew. Clients have the numbers\n"
+		"from N on. T gets a line per acknowledged commit: client, seq, when it was sent and when\n"
+		"acknowledged, in microseconds of CLOCK_MONOTONIC. check compares F with the table; it\n"
+		"exits with 1 if a commit is lost, or none was acknowledged.\n",
+		to);
 }
 
 static double
@@ -554,6 +640,9 @@ main(int argc, char **argv)
 		SECONDS,
 		RATE,
 		SYNC_COMMIT,
+		TIMEOUT,
+		FIRST,
+		TIMES,
 		HELP
 	};
 	static const struct option long_options[] = {
@@ -563,6 +652,9 @@ main(int argc, char **argv)
 		{"seconds", required_argument, NULL, SECONDS},
 		{"rate", required_argument, NULL, RATE},
 		{"sync-commit", required_argument, NULL, SYNC_COMMIT},
+		{"timeout", required_argument, NULL, TIMEOUT},
+		{"first", required_argument, NULL, FIRST},
+		{"times", required_argument, NULL, TIMES},
 		{"help", no_argument, NULL, HELP},
 		{NULL, 0, NULL, 0},
 	};
@@ -601,6 +693,15 @@ main(int argc, char **argv)
 				break;
 			case SYNC_COMMIT:
 				options.sync_commit = word_argument("sync-commit", optarg);
+				break;
+			case TIMEOUT:
+				options.timeout = (int) number_argument("timeout", optarg, 0, 1e6);
+				break;
+			case FIRST:
+				options.first = (int) number_argument("first", optarg, 0, 1e9);
+				break;
+			case TIMES:
+				options.times = optarg;
 				break;
 			case HELP:
 				usage(stdout);
