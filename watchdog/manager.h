@@ -13,17 +13,18 @@
 #include <systemd/sd-event.h>
 
 #include "config.h"
+#include "heartbeat.h"
 #include "helpers.h"
 #include "lease_file.h"
 #include "postgres.h"
 #include "store.h"
 #include "vip.h"
-#include "wire.h"
 
-typedef struct Heartbeat Heartbeat; /* heartbeat.h */
-typedef struct Control Control;     /* control.h */
+typedef struct Control Control; /* control.h */
 
+#define MANAGER_VERSION    "0.1"
 #define MANAGER_MAX_EVENTS 256
+#define MANAGER_MAX_QUEUE  32
 
 /* For tandemctl events; each is a line of the journal too. */
 typedef struct ManagerEvent
@@ -33,13 +34,26 @@ typedef struct ManagerEvent
 	char text[256];
 } ManagerEvent;
 
+typedef enum ManagerEnd
+{
+	MANAGER_STOP,
+	MANAGER_RELOAD /* start again with what the configuration file says now */
+} ManagerEnd;
+
 typedef struct Manager
 {
 	Config config;
 	Fsm fsm;
+	FsmActions actions; /* of the step being carried out */
+	bool stepping;
+	int nqueue; /* inputs that came while a step was being carried out */
+	FsmInput queue[MANAGER_MAX_QUEUE];
+
 	sd_event *event;
 	sd_event_source *timer;
-	LeaseFile *lease;
+	LeaseFile *lease; /* NULL on a witness, as are postgres and what goes with it */
+	GateCell cell;    /* what it says */
+	int lock;         /* one tandemd per node */
 	Heartbeat *heartbeat;
 	Store *store;
 	Postgres *postgres;
@@ -48,17 +62,62 @@ typedef struct Manager
 	Resources *resources;
 	Device *device;
 	Control *control;
-	uint64_t nevents; /* ever */
+
+	bool seed;       /* the rebuild asked for is a seed, not a rewind */
+	bool ending;     /* the host goes down: hand over, then end */
+	bool confirm;    /* confirm_default = failover, as configured (loss.c) */
+	int64_t ends_at; /* ... at the latest */
+	ManagerEnd end;
+	struct
+	{
+		bool wanted;
+		bool ok;
+		char text[256];
+	} reply; /* of the decision core to an operator */
+	FsmPgState told_pg;
+	int64_t caught_up_at; /* loss.c: when this standby last held all that its primary spoke of */
+	uint64_t nevents;     /* ever */
 	ManagerEvent events[MANAGER_MAX_EVENTS];
 } Manager;
 
-extern int manager_new(Manager **m, const Config *c, bool first_start);
-extern int manager_run(Manager *m);
+/* False with a message. */
+extern bool manager_new(Manager **m, const Config *c, char *error, size_t error_size);
+extern ManagerEnd manager_run(Manager *m);
+/* PostgreSQL is left alone; so are the addresses, which end with the lease. */
 extern void manager_free(Manager *m);
+
 /* Give an input to the decision core and carry out what it answers. */
 extern void manager_input(Manager *m, const FsmInput *in);
+/*
+ * An operator's command to the decision core; its answer is put into text (of this size).  Not to
+ * be called while a step is carried out.
+ */
+extern bool manager_operator(Manager *m, FsmOperator op, uint32_t mask, char *text, size_t size);
+/* This node shall be rewound (or seeded) from the primary.  False if it cannot be now. */
+extern bool manager_rebuild(Manager *m, bool seed);
+
+/* event.c: ring, journal (or standard error), event hook. */
 extern void manager_event(Manager *m, const char *kind, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* A line that is no event, for the journal only.  priority as in syslog.h; m may be NULL. */
+extern void manager_log(Manager *m, int priority, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/*
+ * look.c: what the decision core is told of PostgreSQL.  False if there is nothing to be told now:
+ * a primary must have reported and answered its probe in time, so that one that hangs falls silent
+ * and is noticed by probe_timeout.
+ */
+extern bool manager_look(const Config *c, const PostgresLook *look, const GateCell *cell,
+						 int64_t now, FsmPg *pg);
+
+/*
+ * loss.c: how many bytes of WAL that the primary has are not known to be on this node's (or the
+ * given node's) copy; -1 if it is not known.
+ */
+extern int64_t manager_loss(const Manager *m, int node);
+/* Profile dr: forbid or allow a failover without an operator, after max_loss. */
+extern void manager_loss_tick(Manager *m);
 
 /*
  * status.c: everything tandemctl status shows, as a JSON object (jansson; the caller frees it):
@@ -67,5 +126,7 @@ extern void manager_event(Manager *m, const char *kind, const char *format, ...)
  */
 struct json_t;
 extern struct json_t *manager_status(Manager *m);
+/* One line for sd_notify(). */
+extern void manager_status_line(const Manager *m, char *text, size_t size);
 
 #endif /* TANDEM_MANAGER_H */

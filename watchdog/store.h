@@ -5,6 +5,11 @@
  * <state_directory>/<node>.state is a text file with a CRC, replaced by write, fsync, rename,
  * fsync of the directory.  Writing happens in a thread of its own, so that a slow disk holds up
  * neither heartbeats nor the lease; one image is in flight at a time (fsm.h).
+ *
+ * The copy id is in the data directory (report.h).  While a rewind or seed is not complete the
+ * state file says so too, with the new id, and that wins: in the meantime the data directory may
+ * be missing, empty, or hold the id of the copy it is taken from.  So the copy file is written
+ * before a state file that no longer says "rebuilding".
  */
 #ifndef TANDEM_STORE_H
 #define TANDEM_STORE_H
@@ -24,10 +29,18 @@ typedef void (*StoreDone)(void *user, uint64_t seq, bool ok, const char *error);
  * with a message if a file is there and damaged or unreadable: the operator decides.
  */
 extern bool store_read(const Config *c, FsmDurable *d, char *error, size_t error_size);
-/* Synchronously, for tandemctl init and for tests. */
+/* Is there a state file, whatever is in it? */
+extern bool store_exists(const Config *c);
+/*
+ * Synchronously, for tandemctl init and for tests.  Whatever the copy file says is replaced,
+ * unless copy_id is 0.
+ */
 extern bool store_write_now(const Config *c, const FsmDurable *d, char *error, size_t error_size);
 
-extern int store_new(Store **s, const Config *c, sd_event *event, StoreDone done, void *user);
+/* "d" is what store_read() gave: the copy file is written only when that changes. */
+extern int store_new(Store **s, const Config *c, const FsmDurable *d, sd_event *event,
+					 StoreDone done, void *user);
+/* -EBUSY while a write is in flight. */
 extern int store_write(Store *s, uint64_t seq, const FsmDurable *d);
 /* Waits for the write in flight. */
 extern void store_free(Store *s);

@@ -1,0 +1,90 @@
+/*
+ * loss.c
+ *		What would be lost if a node took over now: for status, and for profile dr's limits.
+ *
+ * A standby that the newest record names lacks no acknowledged commit, whatever the numbers here
+ * say.  For any other it is an estimate from the last heartbeats and from the link: what the
+ * primary has written after them nobody knows.
+ */
+#include "manager.h"
+
+/* What this node holds durably; 0 if it is not known. */
+static uint64_t
+lsn_of(const Manager *m, int node)
+{
+	if (node < 0 || m->config.node[node].witness)
+		return 0;
+	if (node == m->config.self)
+	{
+		const PostgresLook *look = postgres_look(m->postgres);
+
+		return look->reported ? look->report.flush : 0;
+	}
+	return heartbeat_peer(m->heartbeat, node)->status.lsn;
+}
+
+/* The primary knows from its links, sooner than from heartbeats. */
+static uint64_t
+lsn_on_link(const Manager *m, int node)
+{
+	const PostgresLook *look = m->postgres != NULL ? postgres_look(m->postgres) : NULL;
+	uint64_t lsn = 0;
+
+	if (look == NULL || !look->reported || look->report.role != WATCH_PRIMARY)
+		return 0;
+	for (int i = 0; i < look->report.npeers && i < WATCH_MAX_PEERS; i++)
+	{
+		const WatchPeer *p = &look->report.peers[i];
+
+		if (p->session != 0 && config_node(&m->config, p->name) == node && p->flush > lsn)
+			lsn = p->flush;
+	}
+	return lsn;
+}
+
+int64_t
+manager_loss(const Manager *m, int node)
+{
+	int primary = fsm_is_holder(&m->fsm) ? m->config.self : m->fsm.d.rec.primary;
+	uint64_t there = lsn_of(m, primary);
+	uint64_t here = lsn_of(m, node);
+	uint64_t link = lsn_on_link(m, node);
+
+	if (link > here)
+		here = link;
+	if (there == 0 || here == 0)
+		return -1;
+	return there > here ? (int64_t) (there - here) : 0;
+}
+
+/*
+ * Profile dr: a failover that nobody confirms must not lose more than the DBA allowed.  The
+ * primary's end is that of its last heartbeat.
+ */
+void
+manager_loss_tick(Manager *m)
+{
+	const Config *c = &m->config;
+	int primary = m->fsm.d.rec.primary;
+	int64_t heard;
+	int64_t loss;
+	bool veto;
+
+	if (!c->fsm.dr || m->postgres == NULL || fsm_is_holder(&m->fsm) || primary < 0 ||
+		primary == c->self || (c->max_loss_bytes == 0 && c->max_loss_us == 0))
+	{
+		m->config.fsm.confirm_failover = m->confirm;
+		return;
+	}
+	heard = heartbeat_peer(m->heartbeat, primary)->heard;
+	loss = manager_loss(m, c->self);
+	if (loss == 0)
+		m->caught_up_at = heard;
+	veto = loss < 0 || (c->max_loss_bytes > 0 && loss > c->max_loss_bytes) ||
+		   (c->max_loss_us > 0 && heard - m->caught_up_at > c->max_loss_us);
+	if (m->confirm && m->config.fsm.confirm_failover == veto && m->fsm.asked)
+		manager_event(m, "state",
+					  veto ? "no failover without an operator: more than max_loss would be lost"
+						   : "a failover would lose no more than max_loss");
+	m->config.fsm.confirm_failover = m->confirm && !veto;
+}
