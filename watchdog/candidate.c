@@ -236,7 +236,8 @@ confirmed(Ctx *c)
 		x->suspect_since = c->now;
 		fsm_alarm(c, "the primary is silent: confirm the failover, or wait for it");
 	}
-	if (!c->cfg->confirm_failover || c->now - x->suspect_since < c->cfg->confirm_timeout)
+	if (!c->cfg->confirm_failover || x->told_to_wait ||
+		c->now - x->suspect_since < c->cfg->confirm_timeout)
 		return false;
 	x->lossy = true;
 	if (c->cfg->confirm_proceed)
@@ -302,9 +303,15 @@ candidate_operator(Ctx *c, const FsmInput *in)
 		fsm_reply(c, false, "refused: there is nothing to confirm");
 		return;
 	}
-	if (in->op == FSM_OP_FORCE)
+	if (in->op == FSM_OP_CONFIRM && !in->ok)
+	{
+		x->told_to_wait = true;
+		fsm_reply(c, true, "no failover: waiting for the primary, or for another confirmation");
+		return;
+	}
+	if (in->op == FSM_OP_FORCE || (in->op == FSM_OP_CONFIRM && in->mask != 0))
 		x->forced = in->mask & c->cfg->voters & ~(1u << c->cfg->self);
-	else
+	if (in->op != FSM_OP_FORCE)
 		x->lossy = true;
 	x->retry_at = c->now;
 	fsm_reply(c, true, "this node will try to become primary");

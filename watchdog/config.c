@@ -564,6 +564,7 @@ check_nodes(Reading *r)
 						 "is missing: other nodes have a fence agent");
 	}
 	c->fsm.fence = fenced > 0;
+	c->fsm.dr = c->fsm.dr || c->node[c->self].dr; /* of a node: does its taking over need a word? */
 	c->fsm.self = c->self;
 	c->fsm.nnodes = c->nnodes;
 	return true;

@@ -55,12 +55,21 @@ answer(json_t *a, bool ok, const char *format, ...)
 }
 
 static void
-operate(Manager *m, FsmOperator op, uint32_t mask, json_t *a)
+operate_on(Manager *m, const FsmInput *in, json_t *a)
 {
 	char text[256];
-	bool ok = manager_operator(m, op, mask, text, sizeof(text));
+	bool ok = manager_operator(m, in, text, sizeof(text));
 
 	answer(a, ok, "%s", text);
+}
+
+static void
+operate(Manager *m, FsmOperator op, uint32_t mask, json_t *a)
+{
+	FsmInput in = manager_operator_input(op);
+
+	in.mask = mask;
+	operate_on(m, &in, a);
 }
 
 /* A command for the primary: another node says whom to ask.  True if this is the primary. */
@@ -78,6 +87,14 @@ on_primary(Manager *m, json_t *a)
 		answer(a, false, "node %s is not the primary, and knows of none",
 			   m->config.node[m->config.self].name);
 	return false;
+}
+
+static bool
+is_heard(Manager *m, int node)
+{
+	int64_t heard = heartbeat_peer(m->heartbeat, node)->heard;
+
+	return heard != 0 && lease_file_now() - heard < HEARTBEAT_SILENT;
 }
 
 static bool
@@ -135,18 +152,32 @@ cmd_events(Manager *m, json_t *request, json_t *a)
 	json_object_set_new(a, "next", json_integer((json_int_t) m->nevents));
 }
 
+/* "to" may name the node; otherwise it is the standby in sync. */
 static void
 cmd_switchover(Manager *m, json_t *request, json_t *a)
 {
-	(void) request;
-	if (has_database(m, a) && on_primary(m, a))
-	{
-		const char *to = m->fsm.cur.peer >= 0 ? m->config.node[m->fsm.cur.peer].name : NULL;
+	FsmInput in = manager_operator_input(FSM_OP_SWITCHOVER);
+	json_t *to = json_object_get(request, "to");
 
-		operate(m, FSM_OP_SWITCHOVER, 0, a);
-		if (to != NULL)
-			json_object_set_new(a, "to", json_string(to));
+	if (!has_database(m, a) || !on_primary(m, a))
+		return;
+	if (to != NULL)
+	{
+		in.node = known_node(m, json_string_value(to), a);
+		if (in.node < 0)
+			return;
+		if (in.node == m->config.self || m->config.node[in.node].witness)
+		{
+			answer(a, false, "node %s is %s", m->config.node[in.node].name,
+				   in.node == m->config.self ? "the primary already" : "a witness");
+			return;
+		}
 	}
+	else if (m->fsm.cur.peer >= 0)
+		in.node = m->fsm.cur.peer;
+	operate_on(m, &in, a);
+	if (in.node >= 0)
+		json_object_set_new(a, "to", json_string(m->config.node[in.node].name));
 }
 
 static void
@@ -158,39 +189,47 @@ cmd_drop(Manager *m, json_t *request, json_t *a)
 }
 
 /*
- * Rule 21: "force" names the nodes of which the operator asserts that they are off; without it the
- * override is of eligibility only.
+ * Rule 21 b: "force" names the nodes of which the operator asserts that they are off.  False, with
+ * an answer, if one of them cannot be.
  */
-static void
-cmd_promote(Manager *m, json_t *request, json_t *a)
+static bool
+nodes_off(Manager *m, json_t *request, uint32_t *mask, json_t *a)
 {
 	json_t *force = json_object_get(request, "force");
-	uint32_t mask = 0;
 	size_t i;
 	json_t *name;
 
-	if (!has_database(m, a))
-		return;
+	*mask = 0;
 	json_array_foreach(force, i, name)
 	{
 		int n = known_node(m, json_string_value(name), a);
 
 		if (n < 0)
-			return;
+			return false;
 		if (n == m->config.self)
 		{
 			answer(a, false, "node %s is this node: name those that are off",
 				   m->config.node[n].name);
-			return;
+			return false;
 		}
-		if (heartbeat_peer(m->heartbeat, n)->heard != 0 &&
-			lease_file_now() - heartbeat_peer(m->heartbeat, n)->heard < HEARTBEAT_SILENT)
+		if (is_heard(m, n))
 		{
 			answer(a, false, "node %s was heard just now: it is not off", m->config.node[n].name);
-			return;
+			return false;
 		}
-		mask |= 1u << n;
+		*mask |= 1u << n;
 	}
+	return true;
+}
+
+/* Rule 21, two overrides: of eligibility (accept_loss), and of the quorum (force). */
+static void
+cmd_promote(Manager *m, json_t *request, json_t *a)
+{
+	uint32_t mask;
+
+	if (!has_database(m, a) || !nodes_off(m, request, &mask, a))
+		return;
 	if (json_is_true(json_object_get(request, "accept_loss")))
 		operate(m, FSM_OP_PROMOTE, 0, a);
 	if (mask != 0)
@@ -199,12 +238,36 @@ cmd_promote(Manager *m, json_t *request, json_t *a)
 		answer(a, false, "neither a loss is accepted nor are nodes said to be off: nothing to do");
 }
 
+/* Would a majority of the voters answer, those being off that are said to be? */
+static bool
+majority_is_heard(Manager *m, uint32_t mask)
+{
+	const FsmConfig *f = &m->config.fsm;
+	uint32_t yes = mask & f->voters;
+
+	for (int n = 0; n < m->config.nnodes; n++)
+		if (n == m->config.self || is_heard(m, n))
+			yes |= f->voters & (1u << n);
+	return __builtin_popcount(yes) * 2 > __builtin_popcount(f->voters);
+}
+
+/* Profile dr: "decision" is failover or wait. */
 static void
 cmd_confirm(Manager *m, json_t *request, json_t *a)
 {
-	(void) request;
-	if (has_database(m, a))
-		operate(m, FSM_OP_CONFIRM, 0, a);
+	const char *decision = json_string_value(json_object_get(request, "decision"));
+	FsmInput in = manager_operator_input(FSM_OP_CONFIRM);
+
+	if (!has_database(m, a) || !nodes_off(m, request, &in.mask, a))
+		return;
+	in.ok = decision == NULL || strcmp(decision, "wait") != 0;
+	if (in.ok && m->fsm.asked && !m->config.fsm.fence && !majority_is_heard(m, in.mask))
+		answer(
+			a, false,
+			"no majority of voters is heard.  HINT: if the primary is off and stays off, say so: "
+			"tandemctl confirm failover --force-quorum=NODE");
+	else
+		operate_on(m, &in, a);
 }
 
 static void

@@ -476,13 +476,7 @@ operator_command(Ctx *c, const FsmInput *in)
 	switch (in->op)
 	{
 		case FSM_OP_SWITCHOVER:
-			if (x->state != FSM_IN_SYNC || !holder_peer_alive(c, x->cur.peer, x->cur.peer_copy))
-				fsm_reply(c, false, "refused: this node is not a primary in sync with its standby");
-			else
-			{
-				fsm_reply(c, true, "handing over");
-				holder_hand_over(c, true);
-			}
+			holder_switchover(c, in->node);
 			break;
 		case FSM_OP_DROP_PEER:
 			if (x->state != FSM_IN_SYNC)
@@ -597,6 +591,7 @@ fsm_init(const FsmConfig *cfg, Fsm *x, const FsmDurable *durable, uint64_t boot,
 	x->hold_until = now + cfg->timing.lease; /* rule 17 */
 	x->heard = now;
 	x->primary = FSM_NOBODY;
+	x->wanted = FSM_NOBODY;
 	x->pg_follows = FSM_NOBODY;
 	x->pg_asked = now - cfg->pg_retry;
 	x->pg_seen = now;

@@ -71,7 +71,7 @@ typedef struct FsmConfig
 	FsmTime restart_window;  /* ... within this time, then hand-over */
 	bool fence;              /* a fence agent is configured */
 	bool isolation_continue; /* on_isolation = continue (rule 20); only without witness and fence */
-	bool dr;                 /* profile dr: asynchronous, failover after confirmation (rule 22) */
+	bool dr;                 /* profile dr: failover to this node needs confirmation (rule 22) */
 	bool confirm_failover;   /* confirm_default = failover (else wait) */
 	bool confirm_proceed;    /* confirm_without_majority = proceed */
 	FsmTime confirm_timeout;
@@ -230,6 +230,7 @@ typedef struct FsmPgPeer
 	uint64_t flush;
 	FsmTime age;   /* since its last answer */
 	bool near_end; /* its stream is near the primary's end (rule 8 a) */
+	bool async;    /* commits never wait for it, but to hand over to it (rule 22) */
 } FsmPgPeer;
 
 typedef struct FsmPg
@@ -265,11 +266,11 @@ typedef enum FsmInputType
 
 typedef enum FsmOperator
 {
-	FSM_OP_SWITCHOVER, /* hand over to the standby in sync */
+	FSM_OP_SWITCHOVER, /* hand over to node, or (FSM_NOBODY) to the standby in sync */
 	FSM_OP_DROP_PEER,  /* go alone: in sync -> alone, through a record like every other */
 	FSM_OP_PROMOTE,    /* rule 21 a: be a candidate although not in the record */
 	FSM_OP_FORCE,      /* rule 21 b: the operator asserts that the nodes in mask are off */
-	FSM_OP_CONFIRM,    /* profile dr: fail over now */
+	FSM_OP_CONFIRM,    /* profile dr: fail over now (ok), or not until the primary was heard */
 	FSM_OP_READMIT,    /* rule 17: this voter may vote although its state was lost */
 	FSM_OP_PAUSE,      /* maintenance: no failover, restart, leaving or joining from here */
 	FSM_OP_CONTINUE    /* ends PAUSE */
@@ -397,7 +398,8 @@ typedef struct Fsm
 	FsmTime waits[FSM_MAX_NODES]; /* until when another's grant runs, as this voter said */
 	bool ineligible;              /* the last attempt ended because the record names others */
 	bool lossy;                   /* rule 21 a */
-	bool asked;                   /* profile dr: the operator has been asked */
+	bool asked;                   /* profile dr: the operator has been asked, ... */
+	bool told_to_wait;            /* ... and wants no failover */
 	FsmTime suspect_since;
 
 	/* holder */
@@ -412,7 +414,9 @@ typedef struct Fsm
 	bool fresh;  /* after a failover: remove the old primary at once (rule 3) */
 	FsmTime peer_gone_since;
 	bool planned;
-	FsmTime stop_at; /* HANDOVER: when to kill; STOPPING: when to kill again */
+	int wanted;           /* to whom an operator wants to hand over, once it is in sync */
+	FsmTime wanted_until; /* ... and given up then */
+	FsmTime stop_at;      /* HANDOVER: when to kill; STOPPING: when to kill again */
 
 	/* re-term in place (rule 6) */
 	bool retermed;

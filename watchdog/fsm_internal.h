@@ -79,6 +79,7 @@ extern void holder_store_reply(Ctx *c, const FsmMsg *m);
 extern void holder_reterm_vote(Ctx *c, const FsmMsg *m);
 extern void holder_step_down(Ctx *c, FsmEvent why);
 extern void holder_hand_over(Ctx *c, bool planned);
+extern void holder_switchover(Ctx *c, int node);
 extern void holder_drop_peer(Ctx *c);
 extern void holder_expire(Ctx *c);
 extern void holder_tick(Ctx *c);

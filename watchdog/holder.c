@@ -15,6 +15,8 @@
 
 #include <string.h>
 
+#define SWITCHOVER_PATIENCE INT64_C(60000000) /* us: until the node it shall go to is in sync */
+
 static void
 set_record(Ctx *c, int peer, uint64_t copy)
 {
@@ -168,6 +170,7 @@ give_up_term(Ctx *c)
 	x->deadline = 0;
 	x->lossy = false;
 	x->handed = false;
+	x->wanted = FSM_NOBODY;
 }
 
 /*
@@ -268,6 +271,38 @@ holder_hand_over(Ctx *c, bool planned)
 		fsm_act(c, FSM_A_PG_KILL);
 	}
 	x->stop_at = c->now + c->cfg->timing.stop / 2;
+}
+
+/*
+ * An operator wants another primary: the standby in sync (node is FSM_NOBODY), or any other that
+ * streams, for which commits then wait until it holds everything.
+ */
+void
+holder_switchover(Ctx *c, int node)
+{
+	Fsm *x = c->x;
+	bool in_sync = x->state == FSM_IN_SYNC && holder_peer_alive(c, x->cur.peer, x->cur.peer_copy);
+
+	if (node == FSM_NOBODY && in_sync)
+		node = x->cur.peer;
+	if (in_sync && node == x->cur.peer)
+	{
+		fsm_reply(c, true, "handing over");
+		holder_hand_over(c, true);
+	}
+	else if (node == FSM_NOBODY || !IN_STATE(x, FSM_RUNNING))
+		fsm_reply(c, false, "refused: this node is not a primary in sync with its standby");
+	else if (node < 0 || node >= c->cfg->nnodes || node == c->cfg->self ||
+			 !holder_peer_alive(c, node, x->pg.peers[node].copy))
+		fsm_reply(c, false, "refused: that node does not stream from this one");
+	else if (x->paused)
+		fsm_reply(c, false, "refused: paused");
+	else
+	{
+		x->wanted = node;
+		x->wanted_until = c->now + SWITCHOVER_PATIENCE;
+		fsm_reply(c, true, "handing over once that node holds everything");
+	}
 }
 
 /* PostgreSQL is down (or at least no primary) while this node wanted it so. */
@@ -587,19 +622,32 @@ ask_gate_to_wait(Ctx *c)
 	x->join_cmd = x->cmd;
 }
 
+/*
+ * Shall commits wait for this node?  Never for an asynchronous one (rule 22), but for the moment
+ * in which the primary hands over to it; and while it is to hand over, for nobody else.
+ */
+static bool
+may_join(const Fsm *x, int node)
+{
+	if (x->wanted != FSM_NOBODY)
+		return x->wanted == node;
+	return !x->pg.peers[node].async;
+}
+
 /* Rule 8 a: is there a standby to join? */
 static void
 look_for_peer(Ctx *c)
 {
 	Fsm *x = c->x;
 
-	if (x->chosen != x->cur.seq || c->cfg->dr || x->retermed)
+	if (x->chosen != x->cur.seq || x->retermed)
 		return;
 	for (int n = 0; n < c->cfg->nnodes; n++)
 	{
 		const FsmPgPeer *p = &x->pg.peers[n];
 
-		if (n == c->cfg->self || !holder_peer_alive(c, n, p->copy) || !p->near_end)
+		if (n == c->cfg->self || !may_join(x, n) || !holder_peer_alive(c, n, p->copy) ||
+			!p->near_end)
 			continue;
 		x->join_peer = n;
 		x->join_copy = p->copy;
@@ -660,9 +708,17 @@ holder_supervise(Ctx *c)
 	switch (x->state)
 	{
 		case FSM_SETTLE:
-		case FSM_IN_SYNC:
 			if (x->cur.peer >= 0)
 				watch_peer(c, x->cur.peer, x->cur.peer_copy);
+			break;
+		case FSM_IN_SYNC:
+			if (!may_join(x, x->cur.peer))
+				holder_drop_peer(c);
+			else
+				watch_peer(c, x->cur.peer, x->cur.peer_copy);
+			if (x->state == FSM_IN_SYNC && x->wanted == x->cur.peer &&
+				holder_peer_alive(c, x->cur.peer, x->cur.peer_copy))
+				holder_hand_over(c, true);
 			break;
 		case FSM_ALONE:
 			look_for_peer(c);
@@ -735,6 +791,11 @@ holder_tick(Ctx *c)
 	if (!IN_STATE(x, FSM_HOLDER))
 		return;
 	consider_going_on(c);
+	if (x->wanted != FSM_NOBODY && c->now > x->wanted_until)
+	{
+		x->wanted = FSM_NOBODY;
+		fsm_alarm(c, "the switchover is given up: the node was not in sync in time");
+	}
 	if (x->retermed && c->now > x->reterm_deadline)
 		x->retermed = false;
 	if (c->now - x->last_store >= c->cfg->timing.heartbeat)

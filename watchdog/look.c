@@ -22,19 +22,24 @@ primary_works(const Config *c, const PostgresLook *look, int64_t now)
 		   now - look->answered_at <= 2 * c->probe_interval + PROBE_SLACK;
 }
 
-/* Asynchronous links are no candidates for the record (rule 22). */
+/*
+ * Rule 22: commits do not wait for a standby at the remote site, nor at a remote site for any, nor
+ * where the extension was told that the link is asynchronous.
+ */
 static void
 look_at_peers(const Config *c, const WatchReport *r, FsmPg *pg)
 {
 	int n = r->npeers < WATCH_MAX_PEERS ? r->npeers : WATCH_MAX_PEERS;
 
+	for (int i = 0; i < c->nnodes; i++)
+		pg->peers[i].async = c->fsm.dr || c->node[i].dr;
 	for (int i = 0; i < n; i++)
 	{
 		const WatchPeer *w = &r->peers[i];
 		int node = config_node(c, w->name);
 		FsmPgPeer *p;
 
-		if (node < 0 || node == c->self || w->async || c->node[node].dr || c->node[node].witness)
+		if (node < 0 || node == c->self || c->node[node].witness)
 			continue;
 		p = &pg->peers[node];
 		if (p->session != 0 && p->age <= w->age)
@@ -44,6 +49,7 @@ look_at_peers(const Config *c, const WatchReport *r, FsmPg *pg)
 		p->flush = w->flush;
 		p->age = w->age;
 		p->near_end = w->near_end;
+		p->async = p->async || w->async;
 	}
 }
 

@@ -280,15 +280,20 @@ manager_input(Manager *m, const FsmInput *in)
 	notify(m);
 }
 
-bool
-manager_operator(Manager *m, FsmOperator op, uint32_t mask, char *text, size_t size)
+/* An operator's command that names no node. */
+FsmInput
+manager_operator_input(FsmOperator op)
 {
-	FsmInput in = {.type = FSM_I_OPERATOR, .op = op, .mask = mask};
+	return (FsmInput){.type = FSM_I_OPERATOR, .op = op, .node = FSM_NOBODY, .ok = true};
+}
 
+bool
+manager_operator(Manager *m, const FsmInput *in, char *text, size_t size)
+{
 	m->reply.wanted = true;
 	m->reply.ok = false;
 	snprintf(m->reply.text, sizeof(m->reply.text), "no answer");
-	manager_input(m, &in);
+	manager_input(m, in);
 	m->reply.wanted = false;
 	snprintf(text, size, "%s", m->reply.text);
 	return m->reply.ok;
@@ -430,7 +435,7 @@ static void
 resources_told(void *user, const char *name, const char *text, bool hand_over)
 {
 	Manager *m = user;
-	FsmInput in = {.type = FSM_I_OPERATOR, .op = FSM_OP_SWITCHOVER};
+	FsmInput in = manager_operator_input(FSM_OP_SWITCHOVER);
 
 	manager_event(m, "resource", "%s: %s", name, text);
 	if (!hand_over)
@@ -520,12 +525,12 @@ static void
 stop(Manager *m)
 {
 	int64_t now = lease_file_now();
+	FsmInput in = manager_operator_input(FSM_OP_SWITCHOVER);
 	char text[256];
 
 	if (m->ending)
 		return;
-	if (fsm_is_holder(&m->fsm) && host_goes_down() &&
-		manager_operator(m, FSM_OP_SWITCHOVER, 0, text, sizeof(text)))
+	if (fsm_is_holder(&m->fsm) && host_goes_down() && manager_operator(m, &in, text, sizeof(text)))
 	{
 		manager_log(m, LOG_NOTICE, "the host goes down: handing over first");
 		m->ending = true;
@@ -665,7 +670,7 @@ static void
 resume_pause(Manager *m)
 {
 	char path[CONFIG_PATH_SIZE + CONFIG_NAME_SIZE];
-	FsmInput in = {.type = FSM_I_OPERATOR, .op = FSM_OP_PAUSE};
+	FsmInput in = manager_operator_input(FSM_OP_PAUSE);
 
 	config_run_path(&m->config, ".paused", path, sizeof(path));
 	if (access(path, F_OK) == 0)

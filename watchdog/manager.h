@@ -92,7 +92,8 @@ extern void manager_input(Manager *m, const FsmInput *in);
  * An operator's command to the decision core; its answer is put into text (of this size).  Not to
  * be called while a step is carried out.
  */
-extern bool manager_operator(Manager *m, FsmOperator op, uint32_t mask, char *text, size_t size);
+extern bool manager_operator(Manager *m, const FsmInput *in, char *text, size_t size);
+extern FsmInput manager_operator_input(FsmOperator op);
 /* This node shall be rewound (or seeded) from the primary.  False if it cannot be now. */
 extern bool manager_rebuild(Manager *m, bool seed);
 

@@ -35,7 +35,9 @@ typedef struct Options
 	bool accept_loss;
 	bool even_in_sync;
 	const char *force_quorum;
-	int timeout; /* s: how long to wait */
+	const char *to;
+	const char *argument; /* of the command; NULL: none */
+	int timeout;          /* s: how long to wait */
 } Options;
 
 /* ---------- talking ---------- */
@@ -285,9 +287,13 @@ wait_for_switchover(const Config *c, const Options *o, const char *to)
 static int
 cmd_switchover(const Config *c, const Options *o)
 {
-	json_t *answer = ctl_ask(c, ctl_request("switchover"), false);
+	json_t *request = ctl_request("switchover");
+	json_t *answer;
 	int status;
 
+	if (o->to != NULL)
+		json_object_set_new(request, "to", json_string(o->to));
+	answer = ctl_ask(c, request, false);
 	if (answer == NULL)
 		return CTL_NOBODY;
 	if (!show_answer(answer))
@@ -305,13 +311,6 @@ cmd_drop(const Config *c, const Options *o)
 {
 	(void) o;
 	return simple(c, "drop");
-}
-
-static int
-cmd_confirm(const Config *c, const Options *o)
-{
-	(void) o;
-	return simple(c, "confirm");
 }
 
 static int
@@ -352,6 +351,30 @@ names(const char *list)
 			json_array_append_new(a, json_string(name));
 	free(copy);
 	return a;
+}
+
+/* Profile dr. */
+static int
+cmd_confirm(const Config *c, const Options *o)
+{
+	json_t *request;
+	json_t *answer;
+	bool ok;
+
+	if (o->force_quorum != NULL &&
+		!sure(o, "If one of the nodes said to be off still runs, there will be TWO PRIMARIES."))
+		return CTL_FAILED;
+	request = ctl_request("confirm");
+	json_object_set_new(request, "decision",
+						json_string(o->argument != NULL ? o->argument : "failover"));
+	if (o->force_quorum != NULL)
+		json_object_set_new(request, "force", names(o->force_quorum));
+	answer = ctl_ask(c, request, false);
+	if (answer == NULL)
+		return CTL_NOBODY;
+	ok = show_answer(answer);
+	json_decref(answer);
+	return ok ? CTL_DONE : CTL_FAILED;
 }
 
 static int
@@ -460,14 +483,15 @@ static const struct
 	const char *name;
 	int (*run)(const Config *c, const Options *o);
 	const char *help;
+	const char *arguments; /* what may follow, with '|' between */
 } commands[] = {
 	{"status", cmd_status, "who is primary, is a failover possible, what would be lost (--json)"},
 	{"events", cmd_events, "what happened (--follow, --json)"},
 	{"check", cmd_check, "is the configuration safe, and PostgreSQL's with it?"},
-	{"switchover", cmd_switchover, "on the primary: hand over to the standby in sync"},
-	{"drop", cmd_drop, "on the primary: go on without the standby (\"drop standby\")"},
+	{"switchover", cmd_switchover, "on the primary: hand over to the standby in sync (--to=NODE)"},
+	{"drop", cmd_drop, "on the primary: go on without the standby", "standby"},
 	{"promote", cmd_promote, "on a standby: override (--accept-loss, --force-quorum=NODE,...)"},
-	{"confirm", cmd_confirm, "profile dr: fail over now"},
+	{"confirm", cmd_confirm, "profile dr: fail over now, or wait", "failover|wait"},
 	{"pause", cmd_pause, "maintenance: this node observes and changes nothing"},
 	{"resume", cmd_resume, "end of pause"},
 	{"seed", cmd_seed, "on a standby: a new copy from the primary (--even-in-sync)"},
@@ -488,7 +512,15 @@ usage(FILE *to)
 		  "Commands:\n",
 		  to);
 	for (size_t i = 0; i < NCOMMANDS; i++)
-		fprintf(to, "  %-12s %s\n", commands[i].name, commands[i].help);
+	{
+		char text[64];
+
+		snprintf(text, sizeof(text), "%s%s%s%s", commands[i].name,
+				 commands[i].arguments != NULL ? " [" : "",
+				 commands[i].arguments != NULL ? commands[i].arguments : "",
+				 commands[i].arguments != NULL ? "]" : "");
+		fprintf(to, "  %-24s %s\n", text, commands[i].help);
+	}
 	fputs("\nOptions:\n"
 		  "  -c, --config=FILE  configuration (default " DEFAULT_CONFIG ")\n"
 		  "  -n, --node=NAME    the node, instead of \"node\" in the file\n"
@@ -538,6 +570,9 @@ parse_option(int c, Options *o)
 		case 'Q':
 			o->force_quorum = optarg;
 			return true;
+		case 'T':
+			o->to = optarg;
+			return true;
 		default:
 			return false;
 	}
@@ -554,6 +589,7 @@ static const struct option long_options[] = {{"config", required_argument, NULL,
 											 {"accept-loss", no_argument, NULL, 'L'},
 											 {"even-in-sync", no_argument, NULL, 'S'},
 											 {"force-quorum", required_argument, NULL, 'Q'},
+											 {"to", required_argument, NULL, 'T'},
 											 {"version", no_argument, NULL, 'V'},
 											 {"help", no_argument, NULL, 'h'},
 											 {NULL, 0, NULL, 0}};
@@ -578,12 +614,25 @@ run(const char *name, const Options *o)
 	return status;
 }
 
+/* Is this a command, and may that follow it? */
 static bool
-is_command(const char *name)
+is_command(const char *name, const char *argument)
 {
+	size_t length = argument != NULL ? strlen(argument) : 0;
+
 	for (size_t i = 0; i < NCOMMANDS; i++)
-		if (strcmp(commands[i].name, name) == 0)
+	{
+		const char *may = commands[i].arguments;
+
+		if (strcmp(commands[i].name, name) != 0)
+			continue;
+		if (argument == NULL)
 			return true;
+		for (; may != NULL; may = strchr(may, '|') != NULL ? strchr(may, '|') + 1 : NULL)
+			if (length > 0 && strncmp(may, argument, length) == 0 &&
+				(may[length] == '\0' || may[length] == '|'))
+				return true;
+	}
 	return false;
 }
 
@@ -591,7 +640,6 @@ int
 main(int argc, char **argv)
 {
 	Options o = {.config = DEFAULT_CONFIG, .timeout = 60};
-	bool drop;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "c:n:wt:yVh", long_options, NULL)) != -1)
@@ -610,9 +658,8 @@ main(int argc, char **argv)
 			return CTL_USAGE;
 		}
 	}
-	drop = argc - optind == 2 && strcmp(argv[optind], "drop") == 0 &&
-		   strcmp(argv[optind + 1], "standby") == 0;
-	if ((argc - optind != 1 && !drop) || !is_command(argv[optind]))
+	o.argument = argc - optind == 2 ? argv[optind + 1] : NULL;
+	if (argc - optind < 1 || argc - optind > 2 || !is_command(argv[optind], o.argument))
 	{
 		if (optind < argc)
 			ctl_error("unknown command, or too many arguments: \"%s\"", argv[optind]);

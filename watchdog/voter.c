@@ -114,6 +114,7 @@ primary_heard(Ctx *c, const FsmMsg *m)
 	x->handed = false;
 	x->lossy = false;
 	x->asked = false;
+	x->told_to_wait = false;
 	x->suspect_since = 0;
 	x->forced = 0;
 	if (IN_STATE(x, FSM_HOLDER))

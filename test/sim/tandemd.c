@@ -461,6 +461,7 @@ look_at_pg(World *w, int i, FsmPg *s)
 		s->peers[n].flush = l->flush;
 		s->peers[n].age = w->now - l->answer_at;
 		s->peers[n].near_end = l->flush + 5 >= p->gate.released;
+		s->peers[n].async = opt.dr;
 	}
 	return true;
 }
@@ -617,6 +618,11 @@ td_operator(World *w, int i, FsmOperator op, uint32_t mask)
 	in.type = FSM_I_OPERATOR;
 	in.op = op;
 	in.mask = mask;
+	in.ok = true;
+	in.node = FSM_NOBODY;
+	if (op == FSM_OP_SWITCHOVER && (opt.dr || chance(w, 100)))
+		in.node = (int) (rnd(w) %
+						 (uint64_t) w->n); /* a witness, itself or a node that is down is refused */
 	trace(w, "operator: command %d to %c", (int) op, 'A' + i);
 	td_input(w, i, &in);
 }

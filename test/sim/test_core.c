@@ -423,6 +423,7 @@ test_rare_edges(void)
 		memset(&in, 0, sizeof(in));
 		in.type = FSM_I_OPERATOR;
 		in.op = FSM_OP_SWITCHOVER;
+		in.node = FSM_NOBODY;
 		step(&n, &in);
 	}
 	check(n.x.state == FSM_HANDOVER && find(&n, FSM_A_VIP_REMOVE, -1) != NULL,
@@ -523,6 +524,122 @@ test_edges(void)
 	check(to == FSM_BIT(FSM_NSTATES) - 1, "every state can be reached");
 }
 
+static void
+switch_to(Node *n, int node)
+{
+	FsmInput in;
+
+	memset(&in, 0, sizeof(in));
+	in.type = FSM_I_OPERATOR;
+	in.op = FSM_OP_SWITCHOVER;
+	in.node = node;
+	step(n, &in);
+}
+
+/* What the extension says of an asynchronous standby that has everything, and of its gate. */
+static void
+async_report(Node *n, bool require)
+{
+	FsmInput in;
+
+	memset(&in, 0, sizeof(in));
+	in.type = FSM_I_PG;
+	in.pg = n->x.pg;
+	in.pg.peers[1] =
+		(FsmPgPeer){.session = 1, .copy = 2, .flush = 10, .near_end = true, .async = true};
+	in.pg.instance = n->x.instance;
+	in.pg.cmd = n->x.cmd;
+	in.pg.require = require;
+	in.pg.peer = require ? 1 : FSM_NOBODY;
+	in.pg.peer_copy = require ? 2 : 0;
+	in.pg.waits_from = 10;
+	in.pg.cell_deadline = n->x.lease_until;
+	step(n, &in);
+}
+
+static void
+test_async(void)
+{
+	Node n;
+
+	start_primary(&n);
+	async_report(&n, true);
+	check(n.x.state == FSM_LEAVING, "rule 22: commits do not wait for an asynchronous standby");
+	store_accepted(&n);
+	async_report(&n, false);
+	check(n.x.state == FSM_ALONE, "rule 22: it is left out of the record");
+	async_report(&n, false);
+	check(n.x.state == FSM_ALONE, "rule 22: and not joined");
+	switch_to(&n, 2);
+	check(!find(&n, FSM_A_REPLY, -1)->ok, "no switchover to a node that does not stream");
+	switch_to(&n, FSM_NOBODY);
+	check(!find(&n, FSM_A_REPLY, -1)->ok, "nor to a standby in sync that is not there");
+	switch_to(&n, 1);
+	check(find(&n, FSM_A_REPLY, -1)->ok, "a switchover to the asynchronous one is begun");
+	async_report(&n, false);
+	check(n.x.state == FSM_JOIN_GATE, "for that it is joined as any standby");
+	async_report(&n, true);
+	check(n.x.state == FSM_JOIN_NAME && n.x.cur.peer == 1, "named when it holds all");
+	store_accepted(&n);
+	check(n.x.state == FSM_IN_SYNC, "in sync");
+	async_report(&n, true);
+	check(n.x.state == FSM_HANDOVER && find(&n, FSM_A_PG_STOP, -1) != NULL, "then handed over to");
+
+	start_primary(&n);
+	async_report(&n, true);
+	store_accepted(&n);
+	async_report(&n, false);
+	switch_to(&n, 1);
+	for (int k = 0; k < 300 && n.x.wanted != FSM_NOBODY; k++)
+	{
+		timer(&n, 290 * MS);
+		store_accepted(&n);
+	}
+	check(n.x.wanted == FSM_NOBODY && n.x.state == FSM_ALONE,
+		  "a switchover whose node never catches up is given up");
+}
+
+static void
+test_confirm(void)
+{
+	Node n;
+	FsmDurable d = first_state();
+	FsmInput in;
+	bool sought = false;
+
+	d.rec.peer = FSM_NOBODY;
+	d.copy_id = 2;
+	start(&n, 1, &d);
+	n.cfg.dr = n.cfg.confirm_failover = true;
+	n.cfg.confirm_timeout = 5 * SEC;
+	pg_report(&n, FSM_PG_STANDBY);
+	timer(&n, 2 * SEC);
+	check(n.x.asked && find(&n, FSM_A_ALARM, -1) != NULL, "profile dr: an operator is asked");
+	memset(&in, 0, sizeof(in));
+	in.type = FSM_I_OPERATOR;
+	in.op = FSM_OP_CONFIRM;
+	step(&n, &in);
+	for (int k = 0; k < 40; k++)
+	{
+		timer(&n, 300 * MS);
+		sought = sought || n.x.state != FSM_STANDBY;
+	}
+	check(!sought, "profile dr: told to wait, it waits beyond confirm_timeout");
+	in.ok = true;
+	step(&n, &in);
+	check(n.x.state == FSM_PREVOTE, "profile dr: confirmed, it asks for votes");
+
+	start(&n, 1, &d);
+	n.cfg.dr = n.cfg.confirm_failover = true;
+	n.cfg.confirm_timeout = 5 * SEC;
+	pg_report(&n, FSM_PG_STANDBY);
+	timer(&n, 2 * SEC);
+	timer(&n, 4900 * MS);
+	check(n.x.state == FSM_STANDBY, "profile dr: nothing before confirm_timeout");
+	timer(&n, 200 * MS);
+	check(n.x.state == FSM_PREVOTE, "profile dr: after it, it asks for votes by itself");
+}
+
 int
 main(void)
 {
@@ -534,6 +651,8 @@ main(void)
 	test_voter_restart();
 	test_rare_edges();
 	test_lease_ends_first();
+	test_async();
+	test_confirm();
 	test_gate();
 	test_link();
 	test_edges();
