@@ -485,18 +485,21 @@ static const struct
 	const char *help;
 	const char *arguments; /* what may follow, with '|' between */
 } commands[] = {
-	{"status", cmd_status, "who is primary, is a failover possible, what would be lost (--json)"},
-	{"events", cmd_events, "what happened (--follow, --json)"},
-	{"check", cmd_check, "is the configuration safe, and PostgreSQL's with it?"},
-	{"switchover", cmd_switchover, "on the primary: hand over to the standby in sync (--to=NODE)"},
+	{"status", cmd_status, "who is primary, is a failover possible, what would be lost (--json)",
+	 NULL},
+	{"events", cmd_events, "what happened (--follow, --json)", NULL},
+	{"check", cmd_check, "is the configuration safe, and PostgreSQL's with it?", NULL},
+	{"switchover", cmd_switchover, "on the primary: hand over to the standby in sync (--to=NODE)",
+	 NULL},
 	{"drop", cmd_drop, "on the primary: go on without the standby", "standby"},
-	{"promote", cmd_promote, "on a standby: override (--accept-loss, --force-quorum=NODE,...)"},
+	{"promote", cmd_promote, "on a standby: override (--accept-loss, --force-quorum=NODE,...)",
+	 NULL},
 	{"confirm", cmd_confirm, "profile dr: fail over now, or wait", "failover|wait"},
-	{"pause", cmd_pause, "maintenance: this node observes and changes nothing"},
-	{"resume", cmd_resume, "end of pause"},
-	{"seed", cmd_seed, "on a standby: a new copy from the primary (--even-in-sync)"},
-	{"readmit", cmd_readmit, "this voter, whose state was lost, votes again"},
-	{"init", cmd_init, "first state of this node, once (--primary where the data is)"},
+	{"pause", cmd_pause, "maintenance: this node observes and changes nothing", NULL},
+	{"resume", cmd_resume, "end of pause", NULL},
+	{"seed", cmd_seed, "on a standby: a new copy from the primary (--even-in-sync)", NULL},
+	{"readmit", cmd_readmit, "this voter, whose state was lost, votes again", NULL},
+	{"init", cmd_init, "first state of this node, once (--primary where the data is)", NULL},
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))
