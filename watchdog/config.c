@@ -114,8 +114,8 @@ static const Key keys[] = {
 	TIME("failover", "confirm_timeout", "600s", Config, fsm.confirm_timeout, SEC,
 		 30 * 24 * 60 * MIN),
 	CHOICE("failover", "confirm_default", "wait", Config, fsm.confirm_failover, "wait|failover"),
-	CHOICE("failover", "confirm_without_majority", "wait", Config, fsm.confirm_proceed,
-		   "wait|proceed"),
+	CHOICE("failover", "confirm_without_majority", "refuse", Config, fsm.confirm_proceed,
+		   "refuse|proceed"),
 	SIZE("failover", "max_loss", "0", Config, max_loss_bytes),
 	TIME("failover", "max_loss_time", "0", Config, max_loss_us, 0, 30 * 24 * 60 * MIN),
 

@@ -365,7 +365,7 @@ static const struct
 	{"failover", "on_isolation", "go", "\"go\" is not one of: stall continue"},
 	{"failover", "confirm_timeout", "600", "\"600\" is not a time"},
 	{"failover", "confirm_default", "yes", "\"yes\" is not one of: wait failover"},
-	{"failover", "confirm_without_majority", "on", "\"on\" is not one of: wait proceed"},
+	{"failover", "confirm_without_majority", "on", "\"on\" is not one of: refuse proceed"},
 	{"failover", "max_loss", "16", "\"16\" is not a size with a unit"},
 	{"failover", "max_loss_time", "16", "\"16\" is not a time"},
 	{"postgres a", "unit", "a b.service", "\"a b.service\" is not a name"},
@@ -483,6 +483,51 @@ test_every_key(void **state)
 		n++;
 	}
 	assert_true(n > 45);
+}
+
+/* The manual page has every key in bold: alone, before its default, or in a list of keys. */
+static void
+test_manual_page(void **state)
+{
+	FILE *f = fopen("../../watchdog/man/tandem.conf.5", "r");
+	static char page[65536];
+	const char *section;
+	const char *key;
+	const char *def;
+	size_t n;
+
+	(void) state;
+	assert_non_null(f);
+	n = fread(page, 1, sizeof(page) - 1, f);
+	fclose(f);
+	page[n] = '\0';
+	for (int i = 0; config_key(i, &section, &key, &def); i++)
+	{
+		char title[64];
+		char alone[80];
+		char first[80];
+		char later[80];
+		char *from;
+		char *to;
+		char saved;
+
+		snprintf(title, sizeof(title), "\n.SH [%s%s]\n", section,
+				 strcmp(section, "node") == 0 || strcmp(section, "resource") == 0 ? " NAME" : "");
+		from = strstr(page, title);
+		if (from == NULL)
+			fail_msg("no section [%s] in tandem.conf.5", section);
+		to = strstr(from + 1, "\n.SH ");
+		assert_non_null(to);
+		saved = *to;
+		*to = '\0';
+		snprintf(alone, sizeof(alone), "\n.B %s\n", key);
+		snprintf(first, sizeof(first), "\n.BR %s \"", key);
+		snprintf(later, sizeof(later), "\", \" %s \"", key);
+		if (strstr(from, alone) == NULL && strstr(from, first) == NULL &&
+			strstr(from, later) == NULL)
+			fail_msg("%s.%s is not in tandem.conf.5", section, key);
+		*to = saved;
+	}
 }
 
 /* ---------- what is wrong with the file ---------- */
@@ -752,13 +797,14 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_times),     cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_defaults),  cmocka_unit_test(test_everything),
-		cmocka_unit_test(test_example),   cmocka_unit_test(test_bad_values),
-		cmocka_unit_test(test_every_key), cmocka_unit_test(test_bad_files),
-		cmocka_unit_test(test_timing),    cmocka_unit_test(test_nodes),
-		cmocka_unit_test(test_remote),    cmocka_unit_test(test_node_argument),
-		cmocka_unit_test(test_key),       cmocka_unit_test(test_garbage),
+		cmocka_unit_test(test_times),         cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_defaults),      cmocka_unit_test(test_everything),
+		cmocka_unit_test(test_example),       cmocka_unit_test(test_bad_values),
+		cmocka_unit_test(test_every_key),     cmocka_unit_test(test_manual_page),
+		cmocka_unit_test(test_bad_files),     cmocka_unit_test(test_timing),
+		cmocka_unit_test(test_nodes),         cmocka_unit_test(test_remote),
+		cmocka_unit_test(test_node_argument), cmocka_unit_test(test_key),
+		cmocka_unit_test(test_garbage),
 	};
 
 	return cmocka_run_group_tests(tests, begin, end);
