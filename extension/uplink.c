@@ -25,6 +25,7 @@
 #include "receiver.h"
 
 #include <netdb.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -82,6 +83,7 @@ static PGconn *pq;
 static char slot_name[NAMEDATALEN];
 static Offer offer;
 static TimestampTz deadline;  /* of the present phase */
+static short reset_awaits;    /* PHASE_RESET: POLLIN or POLLOUT on libpq's socket */
 static int delay_ms;          /* before the next attempt */
 static int auth_failures;     /* one after the other */
 static TimestampTz opened_at; /* when the link was opened last */
@@ -365,29 +367,42 @@ step_retry(void)
 	unwatch(&watched_pq);
 	if (PQresetStart(pq) != 1)
 		return retry_all(PQerrorMessage(pq));
+	reset_awaits = POLLOUT;
+	watch_fd(&watched_pq, PQsocket(pq), EPOLLOUT);
 	enter(PHASE_RESET, tandem_link_timeout);
 	return UPLINK_STREAM;
 }
 
+/*
+ * libpq must not be asked to go on before its socket is ready: it would take
+ * a connection that is still being made for one that has been made, and wait
+ * in a send() to it, for minutes if the primary's host is gone.
+ */
 static UplinkResult
 step_reset(void)
 {
+	struct pollfd socket = {.fd = PQsocket(pq), .events = reset_awaits};
+
+	if (socket.fd >= 0 && poll(&socket, 1, 0) == 0)
+		return too_late() ? retry_all("the primary did not answer in time") : UPLINK_WAIT;
+	unwatch(&watched_pq); /* libpq may replace the socket by one of the same number */
 	switch (PQresetPoll(pq))
 	{
 		case PGRES_POLLING_OK:
 			watch_fd(&watched_pq, PQsocket(pq), EPOLLIN);
 			return ask();
 		case PGRES_POLLING_READING:
-			watch_fd(&watched_pq, PQsocket(pq), EPOLLIN);
+			reset_awaits = POLLIN;
 			break;
 		case PGRES_POLLING_WRITING:
-			watch_fd(&watched_pq, PQsocket(pq), EPOLLOUT);
+			reset_awaits = POLLOUT;
 			break;
 		default:
 			return retry_all(PQerrorMessage(pq));
 	}
 	if (too_late())
 		return retry_all("the primary did not answer in time");
+	watch_fd(&watched_pq, PQsocket(pq), reset_awaits == POLLIN ? EPOLLIN : EPOLLOUT);
 	return UPLINK_WAIT;
 }
 
