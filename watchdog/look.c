@@ -77,8 +77,6 @@ manager_look(const Config *c, const PostgresLook *look, const GateCell *cell, in
 	pg->peer = FSM_NOBODY;
 	pg->cell_term = cell->term;
 	pg->cell_deadline = cell->deadline;
-	if (look->state == FSM_PG_UNKNOWN)
-		return false;
 	if (look->state != FSM_PG_PRIMARY)
 		return true;
 	if (!primary_works(c, look, now))

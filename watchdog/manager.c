@@ -400,6 +400,13 @@ pg_changed(void *user)
 	if (look == NULL) /* before the start is complete */
 		return;
 	tell_pg(m, look);
+	/*
+	 * One that is starting is neither down nor anything else, and must not be started once more.
+	 * But a primary of which nothing is known falls silent, so that probe_timeout finds it.
+	 */
+	if (look->state == FSM_PG_UNKNOWN && m->fsm.state >= FSM_SETTLE &&
+		m->fsm.state <= FSM_JOIN_NAME)
+		return;
 	if (manager_look(&m->config, look, &m->cell, lease_file_now(), &in.pg))
 		manager_input(m, &in);
 	look_for_refusal(m, look);
