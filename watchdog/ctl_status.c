@@ -114,12 +114,17 @@ show_confirm(const json_t *s)
 
 	if (!json_is_object(confirm))
 		return;
-	if (!json_is_true(json_object_get(confirm, "fails_over")))
-		printf("waits for          an operator: tandemctl confirm\n");
+	if (json_is_true(json_object_get(confirm, "told_to_wait")))
+		printf("waits for          the primary, or: tandemctl confirm failover\n");
+	else if (!json_is_true(json_object_get(confirm, "fails_over")))
+		printf("waits for          an operator: tandemctl confirm failover|wait%s\n",
+			   json_is_true(json_object_get(confirm, "over_max_loss"))
+				   ? " (more than max_loss would be lost)"
+				   : "");
 	else
 	{
 		format_seconds(json_integer_value(json_object_get(confirm, "left_s")), left, sizeof(left));
-		printf("fails over in      %s, or at once by: tandemctl confirm\n", left);
+		printf("fails over in      %s, or at once by: tandemctl confirm failover\n", left);
 	}
 }
 

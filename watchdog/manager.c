@@ -770,6 +770,7 @@ manager_run(Manager *m)
 	manager_log(m, LOG_NOTICE, "tandemd %s runs for node %s of cluster %s", MANAGER_VERSION,
 				m->config.node[m->config.self].name, m->config.cluster);
 	sd_notify(0, "READY=1");
+	manager_save_memory(m);
 	r = sd_event_loop(m->event);
 	if (r < 0)
 		manager_log(m, LOG_ERR, "the event loop failed: %s", strerror(-r));

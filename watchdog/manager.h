@@ -97,6 +97,9 @@ extern FsmInput manager_operator_input(FsmOperator op);
 /* This node shall be rewound (or seeded) from the primary.  False if it cannot be now. */
 extern bool manager_rebuild(Manager *m, bool seed);
 
+/* memory.c: give back what only the start needed, in a while. */
+extern void manager_save_memory(Manager *m);
+
 /* event.c: ring, journal (or standard error), event hook. */
 extern void manager_event(Manager *m, const char *kind, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

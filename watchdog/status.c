@@ -257,6 +257,26 @@ enough_voters(const Manager *m, int without, int64_t now, Outlook *o)
 					  all / 2 + 1);
 }
 
+/* No record names another copy: an asynchronous standby takes over after a confirmation only. */
+static bool
+no_standby(const Manager *m, int primary, int64_t now, Outlook *o)
+{
+	const Config *c = &m->config;
+
+	for (int n = 0; n < c->nnodes; n++)
+	{
+		if (n == primary || c->node[n].witness || !(c->fsm.dr || c->node[n].dr))
+			continue;
+		if (!heard(m, n, now))
+			continue;
+		return outlook_no(o,
+						  "no standby is in sync: node %s takes over when an operator confirms%s",
+						  c->node[n].name,
+						  m->confirm ? ", or confirm_timeout after the primary fell silent" : "");
+	}
+	return outlook_no(o, "no standby is in sync");
+}
+
 /* Could another data node take over if the primary failed now? */
 static bool
 outlook(const Manager *m, int64_t now, Outlook *o)
@@ -275,7 +295,7 @@ outlook(const Manager *m, int64_t now, Outlook *o)
 	if (primary >= 0 && to == primary)
 		to = r->peer;
 	if (to < 0)
-		return outlook_no(o, "no standby is in sync");
+		return no_standby(m, r->primary, now, o);
 	o->to = to;
 	if (!heard(m, to, now))
 		return outlook_no(o, "node %s is silent", m->config.node[to].name);
@@ -288,9 +308,6 @@ outlook(const Manager *m, int64_t now, Outlook *o)
 						  why != NULL ? ": " : " (its own status says why)",
 						  why != NULL ? why : "");
 	}
-	if (m->config.fsm.dr)
-		return outlook_no(o, "profile dr waits for an operator%s",
-						  m->config.fsm.confirm_failover ? " until confirm_timeout" : "");
 	if (!enough_voters(m, primary, now, o))
 		return false;
 	o->possible = true;
@@ -335,9 +352,8 @@ loss_json(const Manager *m, const Outlook *look)
 				 "what was committed in the last moments: node %s had all WAL a moment ago",
 				 m->config.node[worst].name);
 	else
-		snprintf(text, sizeof(text),
-				 "about %" PRId64 " bytes of WAL (an operator's promotion of %s)", bytes,
-				 m->config.node[worst].name);
+		snprintf(text, sizeof(text), "about %" PRId64 " bytes of WAL that node %s does not hold",
+				 bytes, m->config.node[worst].name);
 	set(o, "bytes", bytes >= 0 ? json_integer(bytes) : json_null());
 	set(o, "text", json_string(text));
 	return o;
@@ -477,9 +493,12 @@ confirm_json(const Manager *m, int64_t now)
 	if (!f->dr || !m->fsm.asked)
 		return json_null();
 	o = json_object();
-	set(o, "fails_over", json_boolean(f->confirm_failover));
+	set(o, "fails_over", json_boolean(f->confirm_failover && !m->fsm.told_to_wait));
 	set(o, "left_s",
-		f->confirm_failover ? json_integer(left > 0 ? left / 1000000 : 0) : json_null());
+		f->confirm_failover && !m->fsm.told_to_wait ? json_integer(left > 0 ? left / 1000000 : 0)
+													: json_null());
+	set(o, "told_to_wait", json_boolean(m->fsm.told_to_wait));
+	set(o, "over_max_loss", json_boolean(m->confirm && !f->confirm_failover));
 	return o;
 }
 
