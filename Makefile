@@ -15,6 +15,7 @@ OBJS = \
 	extension/hostcrash.o \
 	extension/incarnation.o \
 	extension/lag.o \
+	extension/lease.o \
 	extension/listen.o \
 	extension/offer.o \
 	extension/pg_tandem.o \
@@ -24,6 +25,7 @@ OBJS = \
 	extension/sqlfuncs.o \
 	extension/uplink.o \
 	extension/walfile.o \
+	extension/watchdog.o \
 	extension/walk.o \
 	link/auth.o \
 	link/conn.o \

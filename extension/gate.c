@@ -31,6 +31,15 @@
  * set to the insert position, which no commit that was let through can lie
  * beyond; that LSN is what a standby must hold to be in sync again.
  *
+ * With tandem.lease_required tandemd commands, and watchdog/gate_rule.c decides:
+ * the gate moves only under a valid lease of its own term, and only by the
+ * answers of the one standby that tandemd has named, from the copy that it has
+ * named.  Looking and moving are one critical section (look_under_lease), run
+ * by whoever has news: a link worker, the gate worker, the watchdog worker.
+ * Each session looks at the lease once more before it tells its client
+ * (lease.c), so what is let through in excess of the lease, above all while
+ * alone, is not acknowledged.
+ *
  * What cannot be changed from here: a commit whose wait is cancelled or
  * terminated is acknowledged (with a warning, as in core).  It is counted.
  *
@@ -50,11 +59,15 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "watchdog/lease_file.h"
+
 #define GATE_INDEX   0
 #define RESERVED_PID ((pid_t) -1)
 
 #define IDLE_MS      1000 /* housekeeping */
 #define FALLBACK_MS  5    /* a standby that streams by core is polled */
+#define LEASE_MS     100  /* how often the lease is looked at in any case ... */
+#define CLOSED_MS    10   /* ... and while it is awaited */
 
 static WalSnd *
 gate_entry(void)
@@ -136,30 +149,38 @@ gate_link_in_sync(const TandemLink *link)
 	return link->in_sync && link->written >= tandem->gate.released;
 }
 
+/* In what state is the gate?  Gate lock held. */
+static TandemGateState
+current_state(void)
+{
+	TandemGate *gate = &tandem->gate;
+
+	if (gate->alone)
+		return TANDEM_GATE_ALONE;
+	if (gate->fallback)
+		return TANDEM_GATE_IN_SYNC;
+	for (int i = 0; i < tandem_max_links; i++)
+	{
+		if (gate_link_in_sync(&tandem->links[i]))
+			return TANDEM_GATE_IN_SYNC;
+	}
+	return TANDEM_GATE_STALLED;
+}
+
 /* Say in what state the gate is, and record a change. Gate lock held. */
 static void
 update_state(const char *why)
 {
 	TandemGate *gate = &tandem->gate;
-	TandemGateState state = TANDEM_GATE_STALLED;
+	TandemGateState state = current_state();
 
-	if (gate->alone)
-		state = TANDEM_GATE_ALONE;
-	else
-	{
-		bool in_sync = gate->fallback;
-
-		for (int i = 0; i < tandem_max_links && !in_sync; i++)
-			in_sync = gate_link_in_sync(&tandem->links[i]);
-		if (in_sync)
-			state = TANDEM_GATE_IN_SYNC;
-	}
 	if (state == gate->state && gate->since != 0)
 		return;
 	gate->state = state;
 	gate->since = GetCurrentTimestamp();
 	tandem_store_text(gate->reason, sizeof(gate->reason), why);
 	tandem_event("gate", tandem_node_name, "%s: %s", gate_state_name(state), why);
+	watchdog_wake();
 }
 
 /* Move the entry forward and let core release who waits.  Gate lock held. */
@@ -183,6 +204,265 @@ release_waiters(XLogRecPtr write, XLogRecPtr flush, XLogRecPtr apply)
 }
 
 /*
+ * Put the heads of core's queues as far ahead as can be, which also wakes who
+ * waits now; the entry itself shows the local flush.  Gate lock held.
+ */
+static void
+let_everything_through(void)
+{
+	WalSnd *entry = gate_entry();
+	XLogRecPtr local = GetFlushRecPtr(NULL);
+
+	release_waiters(PG_UINT64_MAX, PG_UINT64_MAX, PG_UINT64_MAX);
+	SpinLockAcquire(&entry->mutex);
+	entry->sentPtr = entry->write = entry->flush = entry->apply = local;
+	SpinLockRelease(&entry->mutex);
+}
+
+/*
+ * Bring the heads of core's queues back to at most 'highest', beyond which
+ * nothing has been let through.  Gate lock and SyncRepLock held.
+ */
+static void
+wait_again(XLogRecPtr highest)
+{
+	WalSnd *entry = gate_entry();
+	XLogRecPtr head[NUM_SYNC_REP_WAIT_MODE];
+
+	for (int mode = 0; mode < NUM_SYNC_REP_WAIT_MODE; mode++)
+	{
+		/* never up: that would let commits through without waking them */
+		WalSndCtl->lsn[mode] = Min(WalSndCtl->lsn[mode], highest);
+		head[mode] = Max(WalSndCtl->lsn[mode], 1); /* valid */
+	}
+	SpinLockAcquire(&entry->mutex);
+	entry->sentPtr = highest;
+	entry->write = head[SYNC_REP_WAIT_WRITE];
+	entry->flush = head[SYNC_REP_WAIT_FLUSH];
+	entry->apply = head[SYNC_REP_WAIT_APPLY];
+	SpinLockRelease(&entry->mutex);
+}
+
+/* ----------------------------------------------------------- under a lease */
+
+/* Does synchronous_standby_names, which is not empty, name the gate alone? */
+static bool
+names_gate(void)
+{
+	return SyncRepConfig->nmembers == 1 && SyncRepConfig->num_sync == 1 &&
+		   SyncRepConfig->syncrep_method == SYNC_REP_PRIORITY &&
+		   pg_strcasecmp(SyncRepConfig->member_names, TANDEM_GATE_NAME) == 0;
+}
+
+/*
+ * Does core wait for the gate, and for nobody else?  What sessions look at is
+ * the flag in shared memory, which the checkpointer sets some time after the
+ * start.
+ */
+static bool
+core_waits_for_gate(void)
+{
+	return (WalSndCtl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0 && SyncRepConfig != NULL &&
+		   names_gate();
+}
+
+/*
+ * The link of the standby that tandemd has named, with what the standby has
+ * answered in its present session, or NULL.  Gate lock held.
+ */
+static TandemLink *
+named_peer(GatePeer *peer, XLogRecPtr *write, XLogRecPtr *apply)
+{
+	const TandemGate *gate = &tandem->gate;
+
+	*peer = (GatePeer){.node = -1};
+	*write = *apply = InvalidXLogRecPtr;
+	for (int i = 0; i < tandem_max_links && gate->rule.peer >= 0; i++)
+	{
+		TandemLink *link = &tandem->links[i];
+		bool counts;
+
+		if (strcmp(link->name, gate->peer_name) != 0)
+			continue;
+		SpinLockAcquire(&link->mutex);
+		counts = link->pid != 0 && link->term == gate->rule.term && !link->async &&
+				 (link->state == TANDEM_LINK_STREAMING || link->state == TANDEM_LINK_CATCHING_UP);
+		if (counts && link->flushed != InvalidXLogRecPtr)
+		{
+			*peer = (GatePeer){.node = 0, .copy = link->copy, .flush = link->flushed};
+			*write = link->written;
+			*apply = link->replayed;
+		}
+		SpinLockRelease(&link->mutex);
+		return counts ? link : NULL;
+	}
+	return NULL;
+}
+
+/* Why the gate is as it is.  Gate lock held. */
+static const char *
+explain(const TandemLink *link, const GatePeer *peer)
+{
+	const TandemGate *gate = &tandem->gate;
+	const Gate *rule = &gate->rule;
+
+	if (!gate->lease && rule->cell.deadline == 0)
+		return "the watchdog has given no lease since the host was started";
+	if (!gate->lease && rule->cell.term != rule->term)
+		return psprintf("the lease is for term " UINT64_FORMAT
+						", this primary is of term " UINT64_FORMAT,
+						rule->cell.term, rule->term);
+	if (!gate->lease)
+		return psprintf("the lease of term " UINT64_FORMAT " has ended", rule->term);
+	if (!rule->require)
+		return "authorized by the watchdog to go on without a standby";
+	if (rule->peer < 0)
+		return "the watchdog has named no standby yet";
+	if (link == NULL)
+		return psprintf("standby \"%s\" has no link", gate->peer_name);
+	if (peer->node < 0)
+		return psprintf("standby \"%s\" has not answered yet", gate->peer_name);
+	if (!gate_counts(rule, peer))
+		return psprintf("standby \"%s\" is not the copy of the database that is in the record",
+						gate->peer_name);
+	if (link->in_sync)
+		return psprintf("standby \"%s\" holds all WAL", gate->peer_name);
+	return psprintf("standby \"%s\" does not hold WAL up to %X/%X yet", gate->peer_name,
+					LSN_FORMAT_ARGS(rule->released));
+}
+
+/*
+ * Look at the lease and at what the named standby has answered, and move the
+ * gate as far as that permits: SAFETY.md rules 9 and 10.  The gate lock is
+ * held from the look to the move.
+ *
+ * While commits wait for the standby, its answer alone sets how far: a session
+ * waits in core's queue only for what it has flushed here itself, so the lower
+ * one of the two holds whenever somebody is released.
+ */
+static void
+look_under_lease(void)
+{
+	TandemGate *gate = &tandem->gate;
+	Gate *rule = &gate->rule;
+	int64 now = lease_file_now();
+	bool had_lease = gate->lease;
+	bool held = gate->peer_holds;
+	bool counts;
+	TandemLink *link;
+	GatePeer peer;
+	XLogRecPtr write;
+	XLogRecPtr apply;
+
+	if (gate->pid == 0 || !gate->begun)
+		return;
+	(void) lease_read(&rule->cell, now, false);
+	gate->lease = gate_lease_valid(rule, now);
+	gate->alone = gate->lease && !rule->require;
+	link = named_peer(&peer, &write, &apply);
+	counts = gate->lease && rule->require && gate_counts(rule, &peer);
+	(void) gate_advance(rule, now, rule->require ? PG_UINT64_MAX : GetFlushRecPtr(NULL), &peer);
+	if (gate->alone && WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] != PG_UINT64_MAX)
+		let_everything_through();
+	else if (counts)
+	{
+		if (!TandemQueueIsEmpty(SYNC_REP_WAIT_WRITE))
+			rule->released = Max(rule->released, write);
+		release_waiters(write, peer.flush, Min(apply, peer.flush));
+	}
+	gate->released = rule->released;
+
+	/* remote_write may have let through what is written there and not flushed */
+	for (int i = 0; i < tandem_max_links; i++)
+		tandem->links[i].in_sync =
+			counts && link == &tandem->links[i] &&
+			(peer.flush >= rule->released || (link->in_sync && write >= rule->released));
+	gate->peer_holds = counts && peer.flush >= rule->waits_from;
+
+	if (gate->since == 0 || current_state() != gate->state)
+		update_state(explain(link, &peer));
+	else if (gate->lease != had_lease)
+		tandem_store_text(gate->reason, sizeof(gate->reason), explain(link, &peer));
+	if (!rule->open && gate_open(rule, now, &peer, core_waits_for_gate()))
+	{
+		pg_atomic_write_u32(&gate->open, 1);
+		tandem_event("gate", tandem_node_name, "open for clients in term " UINT64_FORMAT,
+					 rule->term);
+		watchdog_wake();
+	}
+	if (gate->peer_holds != held || gate->lease != had_lease)
+		watchdog_wake();
+}
+
+/*
+ * Look at the lease, and at everything else that can move the gate under one.
+ * Takes the gate lock.
+ */
+void
+gate_look(void)
+{
+	if (!tandem_lease_required)
+		return;
+	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
+	look_under_lease();
+	LWLockRelease(tandem->gate_lock);
+}
+
+/*
+ * Carry out a command of tandemd, or ('only_try') find out whether it would
+ * be.  False if it is overtaken.  Of GATE_TERM this is the last step: links
+ * have ended and the new incarnation is durable.  Takes the gate lock and
+ * SyncRepLock.
+ */
+bool
+gate_obey(const WatchCommand *command, bool only_try)
+{
+	TandemGate *gate = &tandem->gate;
+	Gate *rule = &gate->rule;
+	GateCommand c = {
+		.order = command->order,
+		.instance = command->instance,
+		.cmd = command->cmd,
+		.term = command->term,
+		.inc = command->inc,
+		.peer = command->peer[0] != '\0' ? 0 : -1,
+		.peer_copy = command->peer_copy,
+	};
+	Gate after;
+	bool obeyed;
+
+	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
+	after = *rule;
+	obeyed = gate->begun && gate_command(&after, &c);
+	if (obeyed && !only_try)
+	{
+		if (c.order == GATE_REQUIRE && !rule->require)
+		{
+			/*
+			 * Rule 8 b.  Who was let through while alone had flushed its commit
+			 * here, and passed the heads of the queues under SyncRepLock.
+			 */
+			LWLockAcquire(SyncRepLock, LW_EXCLUSIVE);
+			rule->released = Max(rule->released, GetFlushRecPtr(NULL));
+			wait_again(rule->released);
+			LWLockRelease(SyncRepLock);
+		}
+		(void) gate_command(rule, &c);
+		if (c.order == GATE_REQUIRE)
+		{
+			strlcpy(gate->peer_name, command->peer, sizeof(gate->peer_name));
+			gate->peer_holds = false;
+		}
+		pg_atomic_write_u64(&gate->term, rule->term);
+		look_under_lease();
+	}
+	LWLockRelease(tandem->gate_lock);
+	return obeyed;
+}
+
+/* ----------------------------------------------------------------- answers */
+
+/*
  * A standby has answered: move the gate.  'link' is the caller's, or NULL for
  * a standby that streams by core.  Takes the gate lock and SyncRepLock.
  */
@@ -192,6 +472,11 @@ gate_answer(TandemLink *link, XLogRecPtr write, XLogRecPtr flush, XLogRecPtr app
 	TandemGate *gate = &tandem->gate;
 	bool in_sync;
 
+	if (tandem_lease_required)
+	{
+		gate_look(); /* it is in links[] already */
+		return;
+	}
 	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
 	if (gate->pid == 0 || gate->alone)
 	{
@@ -236,7 +521,9 @@ void
 gate_link_changed(TandemLink *link, const char *why)
 {
 	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
-	if (link->in_sync)
+	if (tandem_lease_required)
+		look_under_lease();
+	else if (link->in_sync)
 	{
 		link->in_sync = false;
 		update_state(psprintf("standby \"%s\": %s", link->name, why));
@@ -245,22 +532,6 @@ gate_link_changed(TandemLink *link, const char *why)
 }
 
 /* ------------------------------------------------------------ the operator */
-
-/*
- * Put the heads of core's queues as far ahead as can be, which also wakes who
- * waits now; the entry itself shows the local flush.  Gate lock held.
- */
-static void
-let_everything_through(void)
-{
-	WalSnd *entry = gate_entry();
-	XLogRecPtr local = GetFlushRecPtr(NULL);
-
-	release_waiters(PG_UINT64_MAX, PG_UINT64_MAX, PG_UINT64_MAX);
-	SpinLockAcquire(&entry->mutex);
-	entry->sentPtr = entry->write = entry->flush = entry->apply = local;
-	SpinLockRelease(&entry->mutex);
-}
 
 /*
  * Let commits go on local durability only.  Takes the gate lock; the gate
@@ -286,9 +557,7 @@ void
 gate_set_in_sync(void)
 {
 	TandemGate *gate = &tandem->gate;
-	WalSnd *entry = gate_entry();
 	XLogRecPtr highest;
-	XLogRecPtr head[NUM_SYNC_REP_WAIT_MODE];
 
 	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
 	if (!gate->alone)
@@ -300,20 +569,8 @@ gate_set_in_sync(void)
 	/* SAFETY.md rule 8b: nothing beyond 'highest' has been let through. */
 	LWLockAcquire(SyncRepLock, LW_EXCLUSIVE);
 	highest = GetXLogInsertRecPtr();
-	for (int mode = 0; mode < NUM_SYNC_REP_WAIT_MODE; mode++)
-	{
-		/* never up: that would let commits through without waking them */
-		WalSndCtl->lsn[mode] = Min(WalSndCtl->lsn[mode], highest);
-		head[mode] = Max(WalSndCtl->lsn[mode], 1); /* valid */
-	}
+	wait_again(highest);
 	LWLockRelease(SyncRepLock);
-
-	SpinLockAcquire(&entry->mutex);
-	entry->sentPtr = highest;
-	entry->write = head[SYNC_REP_WAIT_WRITE];
-	entry->flush = head[SYNC_REP_WAIT_FLUSH];
-	entry->apply = head[SYNC_REP_WAIT_APPLY];
-	SpinLockRelease(&entry->mutex);
 
 	gate->alone = false;
 	gate->released = Max(gate->released, highest);
@@ -339,8 +596,11 @@ gate_xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 	int mode;
 
 	/* as RecordTransactionCommit() finds out whether there is what to wait for */
-	if (event == XACT_EVENT_PRE_COMMIT)
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
 		wrote_wal = XactLastRecEnd != InvalidXLogRecPtr;
+	if (tandem_lease_required && wrote_wal &&
+		(event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE))
+		lease_wait();
 
 	/* without a transaction ID core does not wait either */
 	if (event != XACT_EVENT_COMMIT || XactLastCommitEnd == seen || !wrote_wal ||
@@ -394,7 +654,7 @@ take_entry(void)
 	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
 	gate->pid = MyProcPid;
 	gate->latch = MyLatch;
-	if (gate->released == InvalidXLogRecPtr)
+	if (gate->released == InvalidXLogRecPtr && !tandem_lease_required)
 		gate->released = GetFlushRecPtr(NULL);
 
 	SpinLockAcquire(&entry->mutex);
@@ -403,7 +663,18 @@ take_entry(void)
 	SpinLockRelease(&entry->mutex);
 
 	MyWalSnd = entry;
-	if (gate->since == 0)
+	if (tandem_lease_required && !gate->begun)
+	{
+		LinkIncarnation current;
+
+		incarnation_current(&current);
+		gate_init(&gate->rule, current.term, current.incarnation, GetFlushRecPtr(NULL));
+		gate->begun = true;
+		pg_atomic_write_u64(&gate->term, current.term);
+	}
+	if (tandem_lease_required)
+		look_under_lease();
+	else if (gate->since == 0)
 		update_state("no standby has connected since the start");
 	LWLockRelease(tandem->gate_lock);
 	before_shmem_exit(gate_exit, 0);
@@ -560,9 +831,7 @@ check_standby_names(void)
 {
 	if (SyncRepConfig == NULL)
 		return;
-	if (SyncRepConfig->nmembers != 1 || SyncRepConfig->num_sync != 1 ||
-		SyncRepConfig->syncrep_method != SYNC_REP_PRIORITY ||
-		pg_strcasecmp(SyncRepConfig->member_names, TANDEM_GATE_NAME) != 0)
+	if (!names_gate())
 		ereport(WARNING,
 				(errmsg("synchronous_standby_names is not \"%s\"", TANDEM_GATE_NAME),
 				 errdetail("Commits are acknowledged by other rules than those of pg_tandem."),
@@ -611,6 +880,8 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 	hostcrash_forget_other_boots();
 	if (gate_possible())
 		take_entry();
+	if (tandem_lease_required)
+		lease_note_superusers();
 	check_standby_names();
 
 	for (;;)
@@ -618,6 +889,7 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 		TimestampTz now;
 		bool fallback = false;
 		bool clean_up;
+		long wait_ms = IDLE_MS;
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -636,18 +908,27 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 
 		if (gate_possible())
 		{
-			fallback = poll_fallback();
+			if (tandem_lease_required)
+				gate_look();
+			else
+				fallback = poll_fallback(); /* under a lease it does not count */
 			now = GetCurrentTimestamp();
 			clean_up = TimestampDifferenceExceeds(housekeeping, now, IDLE_MS);
 			if (clean_up)
 			{
 				housekeeping = now;
 				expel_impostors();
+				if (tandem_lease_required && pg_atomic_read_u32(&tandem->gate.open) == 0)
+					lease_note_superusers();
 			}
 			if (tandem->gate.alone)
 				keep_alone(clean_up);
+			if (tandem_lease_required)
+				wait_ms = tandem->gate.lease && tandem->gate.rule.open ? LEASE_MS : CLOSED_MS;
+			else if (fallback)
+				wait_ms = FALLBACK_MS;
 		}
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 fallback ? FALLBACK_MS : IDLE_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait_ms,
+						 PG_WAIT_EXTENSION);
 	}
 }

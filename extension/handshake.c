@@ -91,7 +91,7 @@ receive_hello(LinkConn *conn, LinkHello *hello, LinkHeader *header, const char *
 /*
  * The entry for a standby's name: its own from before, an unused one, or the
  * one that has been down for longest.  NULL if the name is in use by another
- * live link (*in_use) or all entries are.  On success it is ours (pid).
+ * live link or the term is about to change (*in_use), or all entries are in use.  On success it is ours (pid).
  */
 static TandemLink *
 claim_link(const LinkHello *hello, bool *in_use)
@@ -100,6 +100,13 @@ claim_link(const LinkHello *hello, bool *in_use)
 
 	*in_use = false;
 	LWLockAcquire(tandem->link_lock, LW_EXCLUSIVE);
+	if (pg_atomic_read_u32(&tandem->watchdog.reterm) != 0)
+	{
+		/* looked at under the lock: no link begins while the term changes */
+		LWLockRelease(tandem->link_lock);
+		*in_use = true;
+		return NULL;
+	}
 	for (int i = 0; i < tandem_max_links; i++)
 	{
 		TandemLink *link = &tandem->links[i];
@@ -143,6 +150,8 @@ claim_link(const LinkHello *hello, bool *in_use)
 		}
 		found->pid = MyProcPid;
 		found->instance = hello->instance;
+		found->copy = hello->copy;
+		found->session = ++tandem->sessions;
 		found->superseded = false;
 		SpinLockRelease(&found->mutex);
 	}
@@ -191,6 +200,9 @@ check_identity(const LinkHello *hello, Refusal *refusal)
 		return refuse(refusal, LINK_REASON_TIMELINE,
 					  psprintf("timeline %u has another history on the standby", tli), SEED_HINT);
 
+	if (!incarnation_ready())
+		return refuse(refusal, LINK_REASON_NOT_PRIMARY, "the primary's term is about to change",
+					  "");
 	history = palloc(sizeof(LinkHistory));
 	incarnation_copy(history);
 	equal = incarnation_equal(history, &hello->history);

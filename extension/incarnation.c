@@ -19,7 +19,8 @@
  * standby starts with its primary's history.  A data directory without the
  * file has only ever streamed by core, which never sends what is not flushed.
  *
- * The term grows when the timeline does, that is with every promotion.
+ * The term grows when the timeline does, that is with every promotion.  With
+ * tandem.lease_required it is the lease's, and may also grow in place.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,6 +41,7 @@
 #include "port/pg_crc32c.h"
 #include "storage/fd.h"
 
+#include "watchdog/lease_file.h"
 #include "watchdog/link_rule.h"
 
 #define HISTORY_HEADER "pg_tandem incarnations, format 1\n"
@@ -224,6 +226,49 @@ incarnation_note_clean_stop(void)
 	pfree(control);
 }
 
+/* Make room for one more entry; nodes that share none of the rest must be seeded. */
+static void
+drop_oldest(LinkHistory *history)
+{
+	if (history->count < LINK_MAX_HISTORY)
+		return;
+	history->count = LINK_MAX_HISTORY / 2;
+	memmove(history->entry, history->entry + LINK_MAX_HISTORY - history->count,
+			history->count * sizeof(LinkIncarnation));
+}
+
+/* Add 'now', with a nonce, durably, and let offers be made. */
+static void
+add_incarnation(LinkHistory *history, LinkIncarnation *now)
+{
+	if (!pg_strong_random(&now->nonce, sizeof(now->nonce)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random number")));
+	history->entry[history->count++] = *now;
+	incarnation_store(history);
+
+	LWLockAcquire(tandem->history_lock, LW_EXCLUSIVE);
+	tandem->history = *history;
+	tandem->history_ready = true;
+	LWLockRelease(tandem->history_lock);
+}
+
+/*
+ * The term of a primary that starts now, after 'last'.  Under a lease it is
+ * the lease's, and without a valid one it stays: the gate is then shut.
+ */
+static uint64
+term_of_start(const LinkIncarnation *last, TimeLineID tli)
+{
+	GateCell cell;
+	int64 now = lease_file_now();
+
+	if (!tandem_lease_required)
+		return last->term + (last->timeline != tli ? 1 : 0);
+	(void) lease_read(&cell, now, true);
+	return gate_may_start(&cell, cell.term, now) ? cell.term : last->term;
+}
+
 /*
  * This server is a primary now: add its incarnation, durably, and let offers
  * be made.  Gate worker only; does nothing when it has been done in this life
@@ -234,7 +279,7 @@ void
 incarnation_begin(void)
 {
 	LinkHistory *history;
-	LinkIncarnation *now;
+	LinkIncarnation now = {.term = 1, .incarnation = 1};
 	XLogRecPtr replayed = GetXLogReplayRecPtr(NULL);
 	TimeLineID tli;
 
@@ -244,37 +289,74 @@ incarnation_begin(void)
 	(void) GetFlushRecPtr(&tli);
 	history = palloc(sizeof(LinkHistory));
 	incarnation_load(history);
-	if (history->count == LINK_MAX_HISTORY)
-	{
-		/* drop the oldest half: nodes that share none of the rest must be seeded */
-		history->count = LINK_MAX_HISTORY / 2;
-		memmove(history->entry, history->entry + LINK_MAX_HISTORY - history->count,
-				history->count * sizeof(LinkIncarnation));
-	}
-	now = &history->entry[history->count];
+	drop_oldest(history);
 	if (history->count == 0)
-		*now = (LinkIncarnation){.term = 1, .incarnation = 1};
-	else if (now[-1].timeline == tli)
-		*now = (LinkIncarnation){.term = now[-1].term, .incarnation = now[-1].incarnation + 1};
+	{
+		const LinkIncarnation none = {.term = 1, .timeline = tli};
+
+		now.term = term_of_start(&none, tli);
+	}
 	else
-		*now = (LinkIncarnation){.term = now[-1].term + 1, .incarnation = 1};
-	now->timeline = tli;
-	now->start = replayed != 0 ? replayed : tandem->clean_start;
-	if (!pg_strong_random(&now->nonce, sizeof(now->nonce)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random number")));
-	history->count++;
-	incarnation_store(history);
+	{
+		const LinkIncarnation *last = &history->entry[history->count - 1];
 
-	LWLockAcquire(tandem->history_lock, LW_EXCLUSIVE);
-	tandem->history = *history;
-	tandem->history_ready = true;
-	LWLockRelease(tandem->history_lock);
-
+		now.term = term_of_start(last, tli);
+		/* under a lease it never starts again: tandemd counts it, too */
+		now.incarnation = now.term == last->term || tandem_lease_required ? last->incarnation + 1
+																		  : 1;
+	}
+	now.timeline = tli;
+	now.start = replayed != 0 ? replayed : tandem->clean_start;
+	add_incarnation(history, &now);
 	tandem_event("node", tandem_node_name,
 				 "primary of term " UINT64_FORMAT ", incarnation %u, timeline %u, from %X/%X",
-				 now->term, now->incarnation, now->timeline, LSN_FORMAT_ARGS(now->start));
+				 now.term, now.incarnation, now.timeline, LSN_FORMAT_ARGS(now.start));
 	pfree(history);
+}
+
+/*
+ * The term is about to change in place: no offers until it has.  Links that
+ * are open are the caller's to end.
+ */
+void
+incarnation_suspend(void)
+{
+	LWLockAcquire(tandem->history_lock, LW_EXCLUSIVE);
+	tandem->history_ready = false;
+	LWLockRelease(tandem->history_lock);
+}
+
+/* The change was given up, or another process made it: offers again. */
+void
+incarnation_resume(void)
+{
+	LWLockAcquire(tandem->history_lock, LW_EXCLUSIVE);
+	tandem->history_ready = tandem->history.count > 0;
+	LWLockRelease(tandem->history_lock);
+}
+
+/*
+ * This primary goes on in a higher term, without a new start of PostgreSQL
+ * (SAFETY.md rule 6).  No link is open, and nothing beyond 'start' has been
+ * sent to anybody.  Durable when it returns the number of the incarnation, at
+ * least the one asked for; ERROR if it cannot be stored.
+ */
+uint64
+incarnation_reterm(uint64 term, uint64 incarnation, XLogRecPtr start)
+{
+	LinkHistory *history = palloc(sizeof(LinkHistory));
+	LinkIncarnation now = {.term = term, .start = start};
+
+	incarnation_load(history);
+	drop_oldest(history);
+	now.incarnation = Max(incarnation, history->entry[history->count - 1].incarnation + 1);
+	(void) GetFlushRecPtr(&now.timeline);
+	add_incarnation(history, &now);
+	tandem_event("node", tandem_node_name,
+				 "goes on as primary of term " UINT64_FORMAT ", incarnation %u, from %X/%X", term,
+				 now.incarnation, LSN_FORMAT_ARGS(start));
+	pfree(history);
+	return now.incarnation;
 }
 
 /* Has incarnation_begin() been done?  Any process. */

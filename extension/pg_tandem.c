@@ -38,6 +38,8 @@ int tandem_reconnect_interval;
 bool tandem_tls;
 char *tandem_async_links;
 int tandem_capture_at;
+bool tandem_lease_required;
+char *tandem_watchdog_directory;
 
 TandemShared *tandem = NULL;
 
@@ -159,6 +161,17 @@ check_listen_addresses(char **newval, pg_attribute_unused() void **extra,
 	return check_list(newval, item_is_anything, "an address");
 }
 
+static bool
+check_directory(char **newval, pg_attribute_unused() void **extra,
+				pg_attribute_unused() GucSource source)
+{
+	canonicalize_path(*newval);
+	if (is_absolute_path(*newval))
+		return true;
+	GUC_check_errdetail("It must be an absolute path.");
+	return false;
+}
+
 /* Is this standby named in tandem.async_links? */
 bool
 tandem_is_async(const char *name)
@@ -231,6 +244,14 @@ define_settings(void)
 		"tandem.capture", "Where WAL is captured for sending.",
 		"At write it is sent while it is being flushed, where that is possible.",
 		&tandem_capture_at, TANDEM_CAPTURE_WRITE, capture_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("tandem.lease_required",
+							 "Acknowledges commits only under a lease of the watchdog.",
+							 "The watchdog then also decides whether commits wait for a standby.",
+							 &tandem_lease_required, false, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"tandem.watchdog_directory", "Directory of the watchdog's socket and lease file.",
+		"It must not outlive a boot of the host.", &tandem_watchdog_directory, "/run/pg_tandem",
+		PGC_POSTMASTER, 0, check_directory, NULL, NULL);
 	MarkGUCPrefixReserved("tandem");
 }
 
@@ -268,7 +289,11 @@ init_shared(void)
 	SpinLockInit(&tandem->event_mutex);
 	SpinLockInit(&tandem->refused_mutex);
 	SpinLockInit(&tandem->receiver.mutex);
+	SpinLockInit(&tandem->superusers.mutex);
 	pg_atomic_init_u64(&tandem->gate.unreplicated, 0);
+	pg_atomic_init_u64(&tandem->gate.term, 0);
+	pg_atomic_init_u32(&tandem->gate.open, 0);
+	pg_atomic_init_u32(&tandem->watchdog.reterm, 0);
 	pg_atomic_init_u32(&tandem->capture.at_write, 0);
 	pg_atomic_init_u64(&tandem->capture.written, 0);
 	pg_atomic_init_u64(&tandem->capture.walked, 0);
@@ -355,9 +380,13 @@ _PG_init(void)
 	RegisterXactCallback(gate_xact_callback, NULL);
 	receiver_install();
 	capture_install();
+	lease_install();
 
 	register_worker("tandem_timeline_main", "pg_tandem timeline", "pg_tandem timeline",
 					BgWorkerStart_PostmasterStart, BGWORKER_SHMEM_ACCESS);
+	if (tandem_lease_required)
+		register_worker("tandem_watchdog_main", "pg_tandem watchdog", "pg_tandem watchdog",
+						BgWorkerStart_PostmasterStart, BGWORKER_SHMEM_ACCESS);
 	register_worker("tandem_gate_main", "pg_tandem gate", "pg_tandem gate",
 					BgWorkerStart_RecoveryFinished, flags);
 	for (int i = 1; i <= tandem_max_links; i++)

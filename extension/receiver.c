@@ -346,6 +346,13 @@ drain(void)
 	bool more = take_frames(&batch);
 
 	drained_frames = last_frame != before;
+	/* SAFETY.md rule 15, looked at before anything is acknowledged */
+	if (uplink_term < lease_floor())
+	{
+		batch.lost = "the primary's term is over";
+		lose_link(&batch);
+		return DRAINED_LOST;
+	}
 
 	if (rcvwal.durable < rcvwal.written && (batch.lost != NULL || batch.handover || flush_is_due()))
 	{

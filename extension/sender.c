@@ -803,6 +803,8 @@ look_around(Sender *s)
 
 	if (s->link->superseded)
 		return "its standby has connected again";
+	if (pg_atomic_read_u32(&tandem->watchdog.reterm) != 0)
+		return "this primary's term changes";
 	if (s->link->pause && s->link->in_sync)
 		gate_link_changed(s->link, "paused by an operator");
 	if (s->entry != NULL && !show_entry(s, 0, NULL))
@@ -878,7 +880,7 @@ serve(Sender *s, const char *address)
 		return;
 	}
 	incarnation_current(&current);
-	s->term = current.term;
+	s->term = s->link->term = current.term;
 	s->timeline = s->hello.timeline;
 	s->sent = s->hello.start;
 	s->bound_sent = GetFlushRecPtr(NULL);

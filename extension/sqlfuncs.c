@@ -476,12 +476,24 @@ tandem_resume_link(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Under a lease the record decides, and tandemd writes that. */
+static void
+require_no_watchdog(void)
+{
+	if (tandem_lease_required)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the watchdog decides whether commits wait for a standby"),
+						errdetail("The setting \"%s\" is on.", "tandem.lease_required"),
+						errhint("See \"tandemctl status\" and \"tandemctl promote\".")));
+}
+
 Datum
 tandem_set_alone(PG_FUNCTION_ARGS)
 {
 	char *reason = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	require_primary();
+	require_no_watchdog();
 	if (reason[0] == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a reason is required")));
 	gate_set_alone(psprintf("set by an operator: %s", reason));
@@ -493,6 +505,7 @@ tandem_set_in_sync(PG_FUNCTION_ARGS)
 {
 	(void) fcinfo;
 	require_primary();
+	require_no_watchdog();
 	gate_set_in_sync();
 	PG_RETURN_VOID();
 }

@@ -26,6 +26,8 @@
 #include "compat.h"
 #include "link/conn.h"
 #include "walk.h"
+#include "watchdog/gate_rule.h"
+#include "watchdog/report.h"
 
 /* The one name in synchronous_standby_names. */
 #define TANDEM_GATE_NAME    "tandem"
@@ -47,6 +49,8 @@ extern int tandem_reconnect_interval; /* ms */
 extern bool tandem_tls;
 extern char *tandem_async_links;
 extern int tandem_capture_at;
+extern bool tandem_lease_required;
+extern char *tandem_watchdog_directory;
 
 extern bool tandem_is_async(const char *name);
 extern bool tandem_name_is_good(const char *name);
@@ -102,9 +106,12 @@ typedef struct TandemLink
 	TandemLinkState state;
 	bool pause; /* tandem.pause_link() was called */
 	bool encrypted;
-	bool async;   /* named in tandem.async_links */
-	bool in_sync; /* holds everything released; written under the gate lock */
-	int walsnd;   /* index of the standby's walsender entry */
+	bool async;     /* named in tandem.async_links */
+	bool in_sync;   /* holds everything released; written under the gate lock */
+	uint64 copy;    /* which copy of the database it says it is, or 0 */
+	uint64 session; /* number of the session; answers count for it only */
+	uint64 term;    /* of the session */
+	int walsnd;     /* index of the standby's walsender entry */
 	pid_t walsender_pid;
 	char address[80];
 	char slot_name[NAMEDATALEN];
@@ -144,7 +151,35 @@ typedef struct TandemGate
 	Latch *latch;
 	pg_atomic_uint64 unreplicated; /* commits acknowledged without a standby:
 									* cancelled waits; lock-free */
+
+	/* with tandem.lease_required; all zero without */
+	Gate rule;                   /* its peer is 0, the one named here, or -1 */
+	bool begun;                  /* the rule is that of this primary */
+	bool lease;                  /* was the lease valid at the last look? */
+	bool peer_holds;             /* the named standby holds rule.waits_from */
+	char peer_name[NAMEDATALEN]; /* for whom commits wait, or empty */
+	pg_atomic_uint64 term;       /* rule.term, lock-free; 0: not begun */
+	pg_atomic_uint32 open;       /* rule.open, lock-free */
 } TandemGate;
+
+/* Who may connect before the gate has opened (lease.c). */
+#define TANDEM_MAX_SUPERUSERS 32
+
+typedef struct TandemSuperusers
+{
+	slock_t mutex;
+	int count;
+	char name[TANDEM_MAX_SUPERUSERS][NAMEDATALEN];
+} TandemSuperusers;
+
+/* The process that talks to tandemd (watchdog.c). */
+typedef struct TandemWatchdog
+{
+	pid_t pid;
+	Latch *latch;            /* NULL: it does not run */
+	pg_atomic_uint32 reterm; /* the term changes: no links until it has */
+	bool connected;          /* to tandemd */
+} TandemWatchdog;
 
 typedef enum TandemReceiverState
 {
@@ -172,6 +207,7 @@ typedef struct TandemReceiver
 	uint64 connects;
 	TimestampTz last_message;
 	TimestampTz refused; /* when an error that does not pass was raised last */
+	bool diverged;       /* the last of them wants a rewind or a new seed */
 	char last_error[256];
 } TandemReceiver;
 
@@ -219,6 +255,7 @@ typedef struct TandemShared
 
 	uint64 instance;        /* random number of this postmaster's life */
 	bool new_timeline;      /* recovery is to end with a promotion */
+	uint64 sessions;        /* links opened, ever; protected by the link lock */
 	XLogRecPtr clean_start; /* where new WAL begins after a clean stop, else 0 */
 	bool history_ready;     /* a primary may make offers */
 	LinkHistory history;
@@ -235,6 +272,8 @@ typedef struct TandemShared
 	uint64 refused_unlogged;
 
 	TandemGate gate;
+	TandemSuperusers superusers;
+	TandemWatchdog watchdog;
 	TandemReceiver receiver;
 	TandemCapture capture;
 	TandemLink links[FLEXIBLE_ARRAY_MEMBER]; /* tandem_max_links */
@@ -262,6 +301,9 @@ extern bool tandem_parse_address(char *text, int default_port, char **host, int 
 /* incarnation.c */
 extern void incarnation_note_clean_stop(void);
 extern void incarnation_begin(void);
+extern uint64 incarnation_reterm(uint64 term, uint64 incarnation, XLogRecPtr start);
+extern void incarnation_suspend(void);
+extern void incarnation_resume(void);
 extern void incarnation_current(LinkIncarnation *current);
 extern bool incarnation_ready(void);
 extern void incarnation_copy(LinkHistory *history);
@@ -293,7 +335,21 @@ extern void gate_wake(void);
 extern bool gate_link_in_sync(const TandemLink *link);
 extern void gate_xact_callback(XactEvent event, void *arg);
 extern const char *gate_state_name(TandemGateState state);
+extern void gate_look(void);
+extern bool gate_obey(const WatchCommand *command, bool only_try);
 extern PGDLLEXPORT void tandem_gate_main(Datum arg);
+
+/* lease.c */
+extern void lease_install(void);
+extern bool lease_read(GateCell *cell, int64 now, bool fresh);
+extern int64 lease_stop_budget(void);
+extern uint64 lease_floor(void);
+extern void lease_wait(void);
+extern void lease_note_superusers(void);
+
+/* watchdog.c */
+extern void watchdog_wake(void);
+extern PGDLLEXPORT void tandem_watchdog_main(Datum arg);
 
 /* capture.c */
 extern void capture_install(void);

@@ -265,6 +265,9 @@ uplink_start(PGconn *connection, const char *slot)
 	}
 	instance_number = tandem->instance;
 	drop_link();
+	SpinLockAcquire(&tandem->receiver.mutex);
+	tandem->receiver.diverged = false;
+	SpinLockRelease(&tandem->receiver.mutex);
 	pq = connection;
 	strlcpy(slot_name, slot != NULL ? slot : "", sizeof(slot_name));
 	disk_was_full = false;
@@ -315,10 +318,11 @@ uplink_stop(void)
  * Streaming is about to end with an error that will not pass by itself.  The
  * startup process starts another walreceiver after
  * wal_retrieve_retry_interval, which is short; say it at that rate the first
- * time only.
+ * time only.  'diverged': only a rewind or a new seed helps, which tandemd then
+ * does.
  */
 static void
-pause_before_refusal(const char *why)
+pause_before_refusal(const char *why, bool diverged)
 {
 	TandemReceiver *show = &tandem->receiver;
 	TimestampTz now = GetCurrentTimestamp();
@@ -326,9 +330,11 @@ pause_before_refusal(const char *why)
 
 	receiver_show(TANDEM_RCV_CONNECTING, why);
 	SpinLockAcquire(&show->mutex);
+	show->diverged = diverged;
 	until = TimestampTzPlusMilliseconds(show->refused, REFUSAL_MS);
 	show->refused = Max(now, until);
 	SpinLockRelease(&show->mutex);
+	watchdog_wake();
 	while ((now = GetCurrentTimestamp()) < until && !ShutdownRequestPending)
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -524,7 +530,7 @@ follow_history(const LinkHistory *theirs)
 						Max(rcvwal.durable, replayed), replayed, PG_UINT64_MAX,
 						&resume) == LINK_REBUILD)
 		{
-			pause_before_refusal("this standby has diverged from its primary");
+			pause_before_refusal("this standby has diverged from its primary", true);
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("this standby has diverged from its primary"),
@@ -568,7 +574,7 @@ take_offer(const char *text)
 		return no_link("the primary's offer is not understood");
 	if (offer.system_identifier != GetSystemIdentifier())
 	{
-		pause_before_refusal("another database system");
+		pause_before_refusal("another database system", false);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("database system identifier differs between the primary and standby"),
@@ -576,6 +582,8 @@ take_offer(const char *text)
 						   ", the standby's identifier is " UINT64_FORMAT ".",
 						   offer.system_identifier, GetSystemIdentifier())));
 	}
+	if (offer.history.entry[offer.history.count - 1].term < lease_floor())
+		return retry("the primary's term is over");
 	follow_history(&offer.history);
 	uplink_timeline = offer.timeline;
 	if (offer.timeline != rcvwal.timeline)
@@ -713,9 +721,14 @@ step_connect(void)
 	return UPLINK_STREAM;
 }
 
-static bool
+/*
+ * Greet the primary.  NULL, or why that cannot be done.  A copy that is being
+ * rewound or seeded is not one yet (SAFETY.md rule 16).
+ */
+static const char *
 send_hello(void)
 {
+	CopyFile copy;
 	LinkHello *hello = palloc0(sizeof(LinkHello));
 	LinkHeader header = {.type = LINK_HELLO};
 	uint8_t *payload = palloc(LINK_HELLO_MAX);
@@ -723,6 +736,11 @@ send_hello(void)
 	XLogRecPtr replayed = GetXLogReplayRecPtr(&replay_timeline);
 	bool sent;
 
+	if (!copy_file_read(DataDir, &copy))
+		return psprintf("could not read which copy of the database this is: %m");
+	if (copy.rebuilding)
+		return "this copy of the database is being rebuilt";
+	hello->copy = copy.id;
 	hello->system_identifier = GetSystemIdentifier();
 	hello->timeline = rcvwal.timeline;
 	hello->timeline_crc = incarnation_timeline_crc(rcvwal.timeline);
@@ -752,13 +770,14 @@ send_hello(void)
 	sent = link_frame_put(uplink_conn, &header, payload, link_hello_encode(hello, payload));
 	pfree(payload);
 	pfree(hello);
-	return sent;
+	return sent && link_flush(uplink_conn) >= 0 ? NULL : "could not greet the primary";
 }
 
 static UplinkResult
 step_auth(void)
 {
 	int result = link_auth_step(uplink_conn);
+	const char *why;
 
 	if (result == LINK_IO_AGAIN && !too_late())
 		return UPLINK_WAIT;
@@ -787,8 +806,9 @@ step_auth(void)
 		return no_link(why);
 	}
 	explicit_bzero(offer.key, sizeof(offer.key));
-	if (!send_hello() || link_flush(uplink_conn) < 0)
-		return retry("could not greet the primary");
+	why = send_hello();
+	if (why != NULL)
+		return retry(why);
 	enter(PHASE_GREET, tandem_link_timeout);
 	return UPLINK_STREAM;
 }
@@ -807,7 +827,8 @@ uplink_refused(const LinkNotice *notice)
 		case LINK_REASON_DIVERGED:
 		case LINK_REASON_TERM:
 		case LINK_REASON_WAL_REMOVED:
-			pause_before_refusal(notice->message);
+			pause_before_refusal(notice->message, notice->reason != LINK_REASON_SYSTEM &&
+													  notice->reason != LINK_REASON_TERM);
 			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 							errmsg("the primary refused the link: %s", notice->message),
 							notice->hint[0] != '\0' ? errhint("%s", notice->hint) : 0));

@@ -307,6 +307,7 @@ link_hello_encode(const LinkHello *msg, uint8_t *buf)
 	to = put_uint(to, msg->check_to, 8);
 	to = put_uint(to, msg->check_crc, 4);
 	to = put_uint(to, msg->instance, 8);
+	to = put_uint(to, msg->copy, 8);
 	to = put_string(to, msg->node_name, LINK_NAME_SIZE);
 	to = put_string(to, msg->slot_name, LINK_NAME_SIZE);
 	to = put_history(to, &msg->history);
@@ -326,6 +327,7 @@ link_hello_decode(const uint8_t *buf, size_t length, LinkHello *msg)
 	msg->check_to = get_uint(&c, 8);
 	msg->check_crc = get_uint(&c, 4);
 	msg->instance = get_uint(&c, 8);
+	msg->copy = get_uint(&c, 8);
 	get_string(&c, msg->node_name, LINK_NAME_SIZE);
 	get_string(&c, msg->slot_name, LINK_NAME_SIZE);
 	get_history(&c, &msg->history);

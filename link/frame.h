@@ -136,6 +136,7 @@ typedef struct LinkHello
 	uint64_t check_to;
 	uint32_t check_crc; /* ... with this CRC-32C */
 	uint64_t instance;  /* random number of this postmaster's life */
+	uint64_t copy;      /* which copy of the database it is, 0: none has a number */
 	char node_name[LINK_NAME_SIZE];
 	char slot_name[LINK_NAME_SIZE]; /* empty: no slot */
 	LinkHistory history;
@@ -209,7 +210,7 @@ typedef struct LinkAuthProof
 
 /* largest payload each encoder below can produce, bytes */
 #define LINK_HELLO_MAX \
-	(8 + 4 + 4 + 8 + 8 + 8 + 4 + 8 + 2 * (2 + LINK_NAME_SIZE) + 2 + LINK_MAX_HISTORY * 32)
+	(8 + 4 + 4 + 8 + 8 + 8 + 4 + 8 + 8 + 2 * (2 + LINK_NAME_SIZE) + 2 + LINK_MAX_HISTORY * 32)
 #define LINK_NOTICE_MAX (4 + 2 + LINK_TEXT_SIZE + 2 + LINK_TEXT_SIZE)
 
 /*

@@ -29,8 +29,8 @@ gate_lease_valid(const Gate *g, int64_t now)
 }
 
 /* Does this answer come from the copy that is waited for?  (rules 9 and 16) */
-static bool
-counts(const Gate *g, const GatePeer *peer)
+bool
+gate_counts(const Gate *g, const GatePeer *peer)
 {
 	if (MUT(gate_any_copy))
 		return peer->node >= 0;
@@ -51,7 +51,7 @@ gate_advance(Gate *g, int64_t now, uint64_t local_flush, const GatePeer *peer)
 		return false;
 	if (g->require)
 	{
-		if (!counts(g, peer))
+		if (!gate_counts(g, peer))
 			return false;
 		if (peer->flush < target)
 			target = peer->flush;
@@ -76,7 +76,7 @@ gate_open(Gate *g, int64_t now, const GatePeer *peer, bool sync_standbys_defined
 	{
 		if (!sync_standbys_defined)
 			return false;
-		if (g->require && (!counts(g, peer) || peer->flush < g->hold))
+		if (g->require && (!gate_counts(g, peer) || peer->flush < g->hold))
 			return false;
 		if (g->released < g->hold)
 			return false;

@@ -72,6 +72,7 @@ typedef struct GateCommand
 
 extern void gate_init(Gate *g, uint64_t term, uint64_t inc, uint64_t wal_end);
 extern bool gate_lease_valid(const Gate *g, int64_t now);
+extern bool gate_counts(const Gate *g, const GatePeer *peer);
 extern bool gate_advance(Gate *g, int64_t now, uint64_t local_flush, const GatePeer *peer);
 extern bool gate_open(Gate *g, int64_t now, const GatePeer *peer, bool sync_standbys_defined);
 extern bool gate_command(Gate *g, const GateCommand *c);

@@ -177,6 +177,7 @@ make_hello(Job *job, LinkHello *hello)
 	hello->timeline_crc = first_timeline_crc();
 	hello->start = hello->check_from = hello->check_to = job->start;
 	hello->instance = rnd(&job->rng);
+	hello->copy = rnd(&job->rng);
 	/* every standby has its name: those of one run are few */
 	snprintf(hello->node_name, sizeof(hello->node_name), LINK_NODE "%d",
 			 (int) (job->broker - brokers));

@@ -18,7 +18,9 @@ INSERT INTO wanted VALUES
 ('tandem.link_timeout', 'integer', 'sighup', 'ms', '100', '3600000', '5000'),
 ('tandem.reconnect_interval', 'integer', 'sighup', 'ms', '10', '3600000', '1000'),
 ('tandem.tls', 'bool', 'sighup', NULL, NULL, NULL, 'on'),
-('tandem.async_links', 'string', 'sighup', NULL, NULL, NULL, '');
+('tandem.async_links', 'string', 'sighup', NULL, NULL, NULL, ''),
+('tandem.lease_required', 'bool', 'postmaster', NULL, NULL, NULL, 'off'),
+('tandem.watchdog_directory', 'string', 'postmaster', NULL, NULL, NULL, '/run/pg_tandem');
 
 SELECT plan(3 + 2 * (SELECT count(*) FROM wanted)::int);
 

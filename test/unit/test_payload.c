@@ -167,7 +167,7 @@ test_payload_layout(void **state)
 
 	(void) state;
 	sample_hello(&hello, 2);
-	assert_int_equal(link_hello_encode(&hello, buf), 52 + 2 + 6 + 2 + 6 + 2 + 2 * 32);
+	assert_int_equal(link_hello_encode(&hello, buf), 60 + 2 + 6 + 2 + 6 + 2 + 2 * 32);
 	assert_true(peek(buf, 8) == hello.system_identifier);
 	assert_int_equal(peek(buf + 8, 4), hello.timeline);
 	assert_int_equal(peek(buf + 12, 4), hello.timeline_crc);
@@ -176,11 +176,12 @@ test_payload_layout(void **state)
 	assert_true(peek(buf + 32, 8) == hello.check_to);
 	assert_int_equal(peek(buf + 40, 4), hello.check_crc);
 	assert_true(peek(buf + 44, 8) == hello.instance);
-	assert_int_equal(peek(buf + 52, 2), 6);
-	assert_memory_equal(buf + 54, "node_b", 6);
+	assert_true(peek(buf + 52, 8) == hello.copy);
 	assert_int_equal(peek(buf + 60, 2), 6);
-	assert_memory_equal(buf + 62, "slot_b", 6);
-	assert_int_equal(peek(buf + 68, 2), 2);
+	assert_memory_equal(buf + 62, "node_b", 6);
+	assert_int_equal(peek(buf + 68, 2), 6);
+	assert_memory_equal(buf + 70, "slot_b", 6);
+	assert_int_equal(peek(buf + 76, 2), 2);
 	for (int i = 0; i < 2; i++)
 	{
 		const uint8_t *at = buf + 70 + 32 * i;
@@ -249,13 +250,15 @@ test_field_limits(void **state)
 		hello.check_to = v;
 		hello.check_crc = w;
 		hello.instance = v;
+		hello.copy = v;
 		hello.history.count = 1;
 		hello.history.entry[0] = (LinkIncarnation){v, w, w, v, v};
 		length = link_hello_encode(&hello, buf);
 		assert_true(DECODE(hello, buf, length, &hello2));
 		assert_true(hello2.system_identifier == v && hello2.timeline == w &&
 					hello2.timeline_crc == w && hello2.start == v && hello2.check_from == v &&
-					hello2.check_to == v && hello2.check_crc == w && hello2.instance == v);
+					hello2.check_to == v && hello2.check_crc == w && hello2.instance == v &&
+					hello2.copy == v);
 		assert_string_equal(hello2.node_name, "");
 		assert_string_equal(hello2.slot_name, "");
 		assert_int_equal(hello2.history.count, 1);
