@@ -63,17 +63,19 @@ postgres_is_down(const Postgres *p)
 	return p->pid == 0 && p->nothing_lives && p->start != START_RUN;
 }
 
+bool
+postgres_has_role(const Postgres *p, WatchRole role)
+{
+	return p->pid != 0 && p->has_role && p->look.report.role == role;
+}
+
 static FsmPgState
 state_now(const Postgres *p)
 {
 	if (p->pid != 0)
-	{
-		if (!p->has_report)
-			return FSM_PG_UNKNOWN;
-		return p->look.report.role == WATCH_PRIMARY   ? FSM_PG_PRIMARY
-			   : p->look.report.role == WATCH_STANDBY ? FSM_PG_STANDBY
-													  : FSM_PG_UNKNOWN;
-	}
+		return postgres_has_role(p, WATCH_PRIMARY)   ? FSM_PG_PRIMARY
+			   : postgres_has_role(p, WATCH_STANDBY) ? FSM_PG_STANDBY
+													 : FSM_PG_UNKNOWN;
 	if (!postgres_is_down(p) || p->start != START_NONE)
 		return FSM_PG_UNKNOWN;
 	return p->broken != NULL ? FSM_PG_BROKEN : FSM_PG_DOWN;
@@ -134,7 +136,7 @@ lost_postmaster(Postgres *p)
 		close(p->pidfd);
 	p->pidfd = -1;
 	p->pid = 0;
-	p->has_report = false;
+	p->has_report = p->has_role = false;
 	p->look.answered = false;
 	p->nothing_lives = false;
 	p->orphans_not_after = pg_process_clock();
@@ -256,16 +258,26 @@ static void
 on_report(void *user, const WatchReport *report)
 {
 	Postgres *p = user;
-	bool first = !p->has_report;
+	bool first = !p->has_role;
 	WatchRole before = p->look.report.role;
 
 	p->now = lease_file_now();
 	if (!is_of_postmaster(p, report))
 		return;
 	p->look.report = *report;
-	p->has_report = true;
+	p->has_report = p->has_role = true;
 	p->report_at = p->now;
-	if (report->role != WATCH_RECOVERING && p->recovered_at == 0)
+	if (report->role == WATCH_RECOVERING)
+	{
+		if (p->works) /* PostgreSQL's own restart after the crash of a backend */
+		{
+			postgres_told(p, "stop", "a server process crashed: PostgreSQL recovers by itself");
+			p->progress_at = p->work_at = p->now;
+		}
+		p->recovered_at = 0;
+		p->works = false;
+	}
+	else if (p->recovered_at == 0)
 		p->recovered_at = p->now;
 	if (first || before != report->role)
 	{
@@ -279,7 +291,7 @@ on_report(void *user, const WatchReport *report)
 	p->cb.changed(p->user);
 }
 
-/* PostgreSQL's own restart after the crash of a backend ends the worker, too. */
+/* What it was it still is, until its worker comes back and says otherwise. */
 static void
 on_lost(void *user)
 {
@@ -302,7 +314,7 @@ static void
 on_probe(void *user, const PgProbeResult *result)
 {
 	Postgres *p = user;
-	bool standby = p->has_report && p->look.report.role == WATCH_STANDBY;
+	bool standby = postgres_has_role(p, WATCH_STANDBY);
 
 	p->now = lease_file_now();
 	p->probe_at = p->now + p->config->probe_interval;
@@ -337,7 +349,7 @@ probe(Postgres *p)
 {
 	if (p->pid == 0 || p->now < p->probe_at || pg_probe_runs(p->probe))
 		return;
-	pg_probe_start(p->probe, p->has_report && p->look.report.role == WATCH_PRIMARY);
+	pg_probe_start(p->probe, postgres_has_role(p, WATCH_PRIMARY));
 }
 
 static void
@@ -384,10 +396,11 @@ static void
 judge(Postgres *p)
 {
 	const Config *c = p->config;
+	const char *what;
 
 	if (p->pid == 0 || p->works)
 		return;
-	if (p->look.answered && !p->has_report && !p->mute_told && p->now - p->found_at > MUTE_LIMIT)
+	if (p->look.answered && !p->has_role && !p->mute_told && p->now - p->found_at > MUTE_LIMIT)
 	{
 		p->mute_told = true;
 		postgres_told(p, "probe",
@@ -396,22 +409,20 @@ judge(Postgres *p)
 					  "tandem.watchdog_directory = '%s' set?",
 					  c->node[c->self].name, c->run_directory);
 	}
-	if (!p->mine)
-		return;
 	measure(p);
 	if (p->recovered_at != 0 && p->now - p->recovered_at > 2 * c->fsm.probe_timeout)
-		postgres_told(p, "stop",
-					  "PostgreSQL has started but does not accept connections: it is killed (%s)",
-					  p->text);
+		what = "PostgreSQL has started but does not accept connections";
 	else if (p->recovered_at == 0 && p->now - p->progress_at > c->start_timeout)
-		postgres_told(p, "stop",
-					  "PostgreSQL does not get through its start, and has done nothing for "
-					  "start_timeout: it is killed (%s)",
-					  p->text);
+		what = "PostgreSQL does not get through its start, and has done nothing for start_timeout";
 	else
 		return;
+	p->progress_at = p->now;
+	if (p->recovered_at != 0)
+		p->recovered_at = p->now;
+	postgres_told(p, "stop", "%s%s (%s)", what, p->mine ? ": it is killed" : "", p->text);
+	if (!p->mine)
+		return;
 	p->signalled = true;
-	p->recovered_at = p->progress_at = p->now;
 	postgres_kill_all(p);
 }
 

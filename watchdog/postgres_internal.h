@@ -76,7 +76,8 @@ struct Postgres
 
 	/* the extension */
 	Watch *watch;
-	bool has_report; /* of this postmaster */
+	bool has_report; /* of this postmaster, and its worker is connected */
+	bool has_role;   /* it has reported: look.report is of this postmaster */
 	int64_t report_at;
 
 	/* probes */
@@ -128,6 +129,8 @@ postgres_say(Postgres *p, const char *format, ...) __attribute__((format(printf,
 extern void postgres_wake(Postgres *p);
 /* Is every process dead, and none on its way? */
 extern bool postgres_is_down(const Postgres *p);
+/* Is this what the present postmaster reported last? */
+extern bool postgres_has_role(const Postgres *p, WatchRole role);
 /* SIGKILL to everything that lives now. */
 extern void postgres_kill_all(Postgres *p);
 

@@ -66,12 +66,37 @@ typedef struct Files
 {
 	Follow follow;
 	PgPlace place;
+	char socket[CONFIG_PATH_SIZE + 32]; /* the Unix socket */
 	int node;
 	bool standby; /* write whom it follows, and standby.signal */
 	bool running; /* it runs: only what it follows */
 	bool promote; /* make the file that asks for a promotion */
 	const char *failed;
 } Files;
+
+/*
+ * The lock of the Unix socket names a data directory, too.  If it is this one, whose processes are all
+ * dead, its pid has been given to somebody else or has not been reaped: PostgreSQL would not start.
+ */
+static void
+remove_socket_lock(const Files *f)
+{
+	char path[CONFIG_PATH_SIZE + 40];
+	char *text = NULL;
+	const char *line;
+
+	snprintf(path, sizeof(path), "%s.lock", f->socket);
+	if (pg_file_read(path, &text) < 0)
+		return;
+	line = strchr(text, '\n');
+	if (line != NULL && strncmp(line + 1, f->place.path, strlen(f->place.path)) == 0 &&
+		line[1 + strlen(f->place.path)] == '\n')
+	{
+		(void) unlink(f->socket);
+		(void) unlink(path);
+	}
+	free(text);
+}
 
 static int
 write_files(void *data)
@@ -89,6 +114,8 @@ write_files(void *data)
 				   : -ENAMETOOLONG;
 	}
 	f->place.path = directory;
+	if (!f->running)
+		remove_socket_lock(f);
 	if (!f->running && pg_postmaster_file_is_stale(&f->place))
 	{
 		f->failed = "remove a postmaster.pid that names another process";
@@ -122,6 +149,8 @@ run_files(Postgres *p, bool standby, int node, bool promote, void (*done)(void *
 	f->standby = standby;
 	f->running = p->pid != 0;
 	f->promote = promote;
+	snprintf(f->socket, sizeof(f->socket), "%s/.s.PGSQL.%d", p->config->socket_directory,
+			 p->config->port);
 	if (!follow_prepare(&f->follow, p->config, node, error, sizeof(error)))
 	{
 		free(f);
@@ -389,9 +418,9 @@ advance_primary(Postgres *p)
 		if (p->broken == NULL && !p->single)
 			begin_start(p, false, FSM_NOBODY);
 	}
-	else if (p->pid != 0 && p->has_report && p->look.report.role == WATCH_STANDBY)
+	else if (postgres_has_role(p, WATCH_STANDBY))
 		promote(p);
-	else if (p->pid != 0 && p->has_report && p->look.report.role == WATCH_PRIMARY)
+	else if (postgres_has_role(p, WATCH_PRIMARY))
 		p->goal = GOAL_NONE;
 }
 
@@ -403,13 +432,12 @@ advance_standby(Postgres *p)
 		if (p->broken == NULL && !p->single)
 			begin_start(p, true, p->node);
 	}
-	else if (p->pid != 0 && p->has_report && p->look.report.role == WATCH_STANDBY &&
-			 p->task == NULL)
+	else if (postgres_has_role(p, WATCH_STANDBY) && p->task == NULL)
 	{
 		if (!run_files(p, true, p->node, false, follow_written))
 			p->goal = GOAL_NONE;
 	}
-	else if (p->pid != 0 && p->has_report && p->look.report.role == WATCH_PRIMARY)
+	else if (postgres_has_role(p, WATCH_PRIMARY))
 		p->goal = GOAL_NONE;
 }
 
@@ -425,10 +453,11 @@ advance_rebuild(Postgres *p)
 	}
 	if (!postgres_is_down(p) || p->task != NULL || p->start != START_NONE || p->now < p->rebuild_at)
 		return;
+	if (!rebuild_start(p->rebuild, p->from, p->copy, p->seed))
+		return;
 	p->goal = GOAL_NONE;
 	p->percent_told = 0;
 	p->progress_told = p->now;
-	rebuild_start(p->rebuild, p->from, p->copy, p->seed);
 }
 
 /* The clean shutdown that pg_rewind wants. */
@@ -436,7 +465,7 @@ static void
 advance_clean(Postgres *p)
 {
 	if (p->clean == CLEAN_START && p->pid != 0 &&
-		(p->look.answered || (p->has_report && p->look.report.role == WATCH_STANDBY)))
+		(p->look.answered || postgres_has_role(p, WATCH_STANDBY)))
 	{
 		p->clean = CLEAN_STOP;
 		stop(p);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -34,6 +35,8 @@ typedef struct Child
 	int ngroups;
 	gid_t groups[MAX_GROUPS];
 	int output; /* becomes its stdout and stderr */
+	int lock;
+	pid_t parent;
 	bool detached;
 } Child;
 
@@ -114,6 +117,8 @@ prepare(Child *c, const ProgramSpec *spec)
 	memset(c, 0, sizeof(*c));
 	c->argv = spec->argv;
 	c->detached = spec->detached;
+	c->lock = spec->lock;
+	c->parent = getpid();
 	if (geteuid() == 0 && spec->os_user != NULL && spec->os_user[0] != '\0')
 	{
 		if (pw == NULL)
@@ -145,10 +150,15 @@ child(const Child *c)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (dup2(null, 0) < 0 || dup2(c->output, 1) < 0 || dup2(c->output, 2) < 0)
 		_exit(126);
-	syscall(SYS_close_range, 3U, ~0U, 0U);
+	if (c->lock > 0 && (c->lock == 3 ? fcntl(3, F_SETFD, 0) : dup2(c->lock, 3)) < 0)
+		_exit(126);
+	syscall(SYS_close_range, c->lock > 0 ? 4U : 3U, ~0U, 0U);
 	if (c->change_user &&
 		(setgroups((size_t) c->ngroups, c->groups) != 0 || setresgid(c->gid, c->gid, c->gid) != 0 ||
 		 setresuid(c->uid, c->uid, c->uid) != 0))
+		_exit(126);
+	/* after the change of the user, which clears it */
+	if (!c->detached && (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != c->parent))
 		_exit(126);
 	if (chdir("/") != 0)
 		_exit(126);
@@ -382,6 +392,12 @@ pid_t
 program_pid(const Program *program)
 {
 	return program->pid;
+}
+
+void
+program_stop(const Program *program)
+{
+	kill(-program->pid, SIGKILL);
 }
 
 /*

@@ -2,7 +2,7 @@
  * program.h
  *		A program run as a child, in a process group of its own, with a time limit.
  *
- * Its output (both streams) comes line by line through the event loop, its end by pidfd.  Nothing
+ * Unless it is detached it dies with tandemd.  Its output (both streams) comes line by line through the event loop, its end by pidfd.  Nothing
  * waits for what it may leave running with its output still open.
  */
 #ifndef TANDEM_PROGRAM_H
@@ -24,6 +24,8 @@ typedef struct ProgramSpec
 	int64_t limit;                      /* us; then it is killed. 0: none */
 	const char *log_file; /* append the output to this file instead (a server); may be NULL */
 	bool detached;        /* a session of its own, and not killed with the Program (a server) */
+	int lock; /* if above 0: a descriptor that it and its children hold, as number 3; the lock on it
+			   * ends with the last of them */
 
 	/* Each line, without its end; may be NULL. */
 	void (*line)(void *user, const char *line);
@@ -36,7 +38,9 @@ typedef struct ProgramSpec
 /* Negative errno if it cannot be started; strings of the spec are not needed afterwards. */
 extern int program_run(Program **program, sd_event *event, const ProgramSpec *spec);
 extern pid_t program_pid(const Program *program);
-/* SIGKILL to its process group; done is not called.  NULL is fine. */
+/* SIGKILL to its process group; done is called when it has ended. */
+extern void program_stop(const Program *program);
+/* The same, and it is freed: done is not called.  NULL is fine.  Not from its own line(). */
 extern void program_kill(Program *program);
 
 /* For messages: "exit status 1", "signal 9", ...; in a static buffer. */

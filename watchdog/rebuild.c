@@ -18,17 +18,21 @@
 #include "follow.h"
 #include "pg_file.h"
 #include "program.h"
-#include "rebuild_files.h"
+#include "rebuild_job.h"
 #include "report.h"
 #include "task.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -51,6 +55,7 @@ struct Rebuild
 	Task *cleaner; /* removes what a seed has left; nobody waits for it */
 
 	bool runs;
+	int lock; /* held while it runs, and by its programs; -1: not */
 	int from;
 	bool seed; /* a seed was asked for */
 	RebuildNote note;
@@ -75,7 +80,7 @@ struct Rebuild
 	uint64_t total;
 	int64_t began;
 	bool no_room;
-	char error[600];
+	char error[1600];
 };
 
 static int64_t
@@ -99,11 +104,73 @@ tell(Rebuild *r, const char *kind, const char *format, ...)
 	r->cb.told(r->user, kind, text);
 }
 
+/* ---------- one at a time ---------- */
+
+/*
+ * The lock is shared with the programs that are started, as descriptor 3: if tandemd is killed they
+ * are, too, but not in the same instant, and not their children (pg_basebackup has one).
+ */
+static void
+kill_holders(const char *lock_path)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+
+	while (dir != NULL && (entry = readdir(dir)) != NULL)
+	{
+		char path[300];
+		char target[PG_FILE_PATH];
+		ssize_t n;
+
+		if (!isdigit((unsigned char) entry->d_name[0]))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/fd/3", entry->d_name);
+		n = readlink(path, target, sizeof(target) - 1);
+		if (n < 0)
+			continue;
+		target[n] = '\0';
+		if (strcmp(target, lock_path) == 0 && atoi(entry->d_name) != getpid())
+			(void) kill(atoi(entry->d_name), SIGKILL);
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
+static bool
+lock(Rebuild *r)
+{
+	char path[CONFIG_PATH_SIZE + CONFIG_NAME_SIZE + 32];
+
+	if (r->lock >= 0)
+		return true;
+	snprintf(path, sizeof(path), "%s/%s.rebuild.lock", r->config->state_directory,
+			 r->config->node[r->config->self].name);
+	r->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (r->lock >= 0 && flock(r->lock, LOCK_EX | LOCK_NB) == 0)
+		return true;
+	if (r->lock >= 0)
+	{
+		close(r->lock);
+		kill_holders(path);
+	}
+	r->lock = -1;
+	return false;
+}
+
+static void
+unlock(Rebuild *r)
+{
+	if (r->lock >= 0)
+		close(r->lock);
+	r->lock = -1;
+}
+
 static void
 end(Rebuild *r, bool ok)
 {
 	r->runs = false;
 	r->busy = NULL;
+	unlock(r);
 	r->cb.ended(r->user, ok, ok ? NULL : r->error);
 }
 
@@ -139,44 +206,13 @@ last_line(const char *output)
 
 /* ---------- steps that block: tasks ---------- */
 
-/* What a task works with: copies, because the thread may outlive the Rebuild. */
-typedef struct Job
-{
-	Config config;
-	RebuildNote note;
-	Follow follow;
-	uint64_t from; /* WAL from here on is discarded */
-	char *history; /* the primary's; for a seed */
-	int segments;
-	char kept_in[CONFIG_PATH_SIZE * 2];
-	const char *failed; /* what could not be done */
-	bool clean_old;
-	bool clean_seed;
-} Job;
-
-static void
-free_job(void *data)
-{
-	Job *job = data;
-
-	free(job->history);
-	free(job);
-}
-
-static int
-owner_id(const Config *c, uid_t *uid, gid_t *gid)
-{
-	*uid = (uid_t) -1;
-	*gid = (gid_t) -1;
-	return geteuid() != 0 || program_user(c->os_user, uid, gid) ? 0 : -ENOENT;
-}
-
 static int
 run_task(Rebuild *r, int (*run)(void *), void (*done)(void *, void *, int))
 {
 	char error[300];
-	Job *job = calloc(1, sizeof(Job));
-	TaskSpec spec = {.run = run, .done = done, .free_data = free_job, .data = job, .user = r};
+	RebuildJob *job = calloc(1, sizeof(RebuildJob));
+	TaskSpec spec = {
+		.run = run, .done = done, .free_data = rebuild_free_job, .data = job, .user = r};
 
 	if (job == NULL)
 		return -ENOMEM;
@@ -187,81 +223,14 @@ run_task(Rebuild *r, int (*run)(void *), void (*done)(void *, void *, int))
 		job->history = strdup(r->history);
 	if (!follow_prepare(&job->follow, r->config, r->from, error, sizeof(error)))
 	{
-		free_job(job);
+		rebuild_free_job(job);
 		return -EINVAL;
 	}
 	return task_run(&r->task, r->event, &spec);
 }
 
-static int
-failed(Job *job, const char *what, int result)
-{
-	if (result < 0 && job->failed == NULL)
-		job->failed = what;
-	return result;
-}
-
-/* The node's configuration and the WAL it will lose, once for each new copy. */
-static int
-keep(Job *job, uint64_t from)
-{
-	int r = 0;
-
-	if (!job->note.saved)
-	{
-		r = failed(job, "save the configuration files", rebuild_save_configuration(&job->config));
-		job->note.saved = r == 0;
-	}
-	if (r == 0 && !job->note.kept && from != UINT64_MAX)
-	{
-		r = failed(job, "keep the WAL that will be discarded in the state directory",
-				   rebuild_keep_wal(&job->config, from, &job->segments, job->kept_in));
-		job->note.kept = r == 0;
-	}
-	return r;
-}
-
-/* Make the data directory that of a standby of the primary again. */
-static int
-configure(Job *job, const char *directory)
-{
-	char path[PG_FILE_PATH];
-	int r = failed(job, "restore the configuration files",
-				   rebuild_restore_configuration(&job->config, directory));
-
-	if (r == 0)
-		r = failed(job, "write postgresql.auto.conf", follow_write(&job->follow, directory));
-	if (r >= 0)
-		r = failed(job, "write standby.signal", follow_signal(&job->follow, directory));
-	if (r == 0 && pg_file_join(path, directory, "pg_tandem/boot_id")) /* of the primary's host */
-		r = failed(job, "remove boot_id", pg_file_remove(path));
-	return r;
-}
-
-static int
-write_copy(Job *job)
-{
-	const CopyFile copy = {.id = job->note.copy, .rebuilding = true};
-
-	return copy_file_write(job->config.data_directory, &copy)
-			   ? 0
-			   : failed(job, "write pg_tandem/copy", -errno);
-}
-
-/* The last step of both. From here on only the decision core's own write is missing. */
-static int
-complete(Job *job)
-{
-	int r =
-		failed(job, "remove the note in the state directory", rebuild_note_remove(&job->config));
-
-	if (r == 0)
-		(void) rebuild_forget_configuration(&job->config);
-	return r;
-}
-
 static void
-say_kept(Rebuild *r, const char *kind, const Job *job)
+say_kept(Rebuild *r, const char *kind, const RebuildJob *job)
 {
 	if (job->segments > 0)
 		tell(r, kind,
@@ -271,7 +240,7 @@ say_kept(Rebuild *r, const char *kind, const Job *job)
 }
 
 static bool
-task_failed(Rebuild *r, const Job *job, int result)
+task_failed(Rebuild *r, const RebuildJob *job, int result)
 {
 	r->task = NULL;
 	r->note = job->note;
@@ -299,6 +268,7 @@ run_program(Rebuild *r, ProgramSpec *spec)
 	int e;
 
 	spec->os_user = r->config->os_user;
+	spec->lock = r->lock;
 	spec->user = r;
 	e = program_run(&r->program, r->event, spec);
 	if (e < 0)
@@ -342,21 +312,16 @@ cleaned_up(void *user, void *data, int result)
 	r->cleaner = NULL;
 }
 
-static int
-clean_up(void *data)
-{
-	Job *job = data;
-
-	return rebuild_clean(&job->note, job->clean_old, job->clean_seed);
-}
-
 /* Remove the old copy: it may take long, and the new one can run meanwhile. */
 static void
 start_cleaner(Rebuild *r, const RebuildNote *note)
 {
-	Job *job = calloc(1, sizeof(Job));
-	TaskSpec spec = {
-		.run = clean_up, .done = cleaned_up, .free_data = free_job, .data = job, .user = r};
+	RebuildJob *job = calloc(1, sizeof(RebuildJob));
+	TaskSpec spec = {.run = rebuild_clean_up,
+					 .done = cleaned_up,
+					 .free_data = rebuild_free_job,
+					 .data = job,
+					 .user = r};
 
 	if (job == NULL)
 		return;
@@ -366,47 +331,11 @@ start_cleaner(Rebuild *r, const RebuildNote *note)
 	(void) task_run(&r->cleaner, r->event, &spec);
 }
 
-/* In the thread: the base backup is complete and durable. */
-static int
-arrange(void *data)
-{
-	Job *job = data;
-	char seed[PG_FILE_PATH];
-	int r = 0;
-
-	if (job->note.phase == REBUILD_BEGUN || job->note.phase == REBUILD_REWIND)
-	{
-		char *mine = rebuild_history(job->config.data_directory);
-		char *theirs;
-
-		if (!pg_file_join(seed, job->config.data_directory, REBUILD_SEED))
-			return -ENAMETOOLONG;
-		theirs = rebuild_history(seed);
-		/* after a rewind that was cut, the history here is the primary's, or none */
-		job->from = job->note.kept                   ? UINT64_MAX
-					: mine != NULL && theirs != NULL ? rebuild_divergence(mine, theirs)
-													 : 0;
-		free(mine);
-		free(theirs);
-		r = keep(job, job->from);
-		if (r == 0)
-			r = configure(job, seed);
-		job->note.phase = REBUILD_OUT;
-		if (r == 0)
-			r = failed(job, "write the note in the state directory",
-					   rebuild_note_write(&job->config, &job->note));
-	}
-	if (r == 0)
-		r = failed(job, "put the new copy into the place of the old one",
-				   rebuild_swap(&job->config, &job->note));
-	return r == 0 ? complete(job) : r;
-}
-
 static void
 arranged(void *user, void *data, int result)
 {
 	Rebuild *r = user;
-	Job *job = data;
+	RebuildJob *job = data;
 
 	if (task_failed(r, job, result))
 		return;
@@ -419,7 +348,7 @@ arranged(void *user, void *data, int result)
 static void
 start_arrange(Rebuild *r)
 {
-	int e = run_task(r, arrange, arranged);
+	int e = run_task(r, rebuild_arrange, arranged);
 
 	if (e < 0)
 		fail(r, "could not put the new copy in its place: %s", strerror(-e));
@@ -431,7 +360,9 @@ basebackup_ended(void *user, int status, const char *output)
 	Rebuild *r = user;
 
 	r->program = NULL;
-	if (status != 0)
+	if (r->no_room)
+		end(r, false);
+	else if (status != 0)
 		fail(r, "pg_basebackup: %s (%s)", last_line(output), program_status_text(status));
 	else
 		start_arrange(r);
@@ -458,14 +389,12 @@ on_basebackup_line(void *user, const char *line)
 	if (room >= r->total - r->done + ROOM_TO_LEAVE / 1024)
 		return;
 	r->no_room = true;
-	program_kill(r->program);
-	r->program = NULL;
-	fail(
-		r,
-		"no room for a new copy beside the old one: it needs %" PRIu64 " MB, %" PRIu64
-		" MB are free on the disk of \"%s\"; make room, or remove the old copy, which nothing else "
-		"will do",
-		r->total / 1024, room / 1024, r->config->data_directory);
+	snprintf(r->error, sizeof(r->error),
+			 "no room for a new copy beside the old one: it needs %" PRIu64 " MB, %" PRIu64
+			 " MB are free on the disk of \"%s\"; make room, or remove the old copy, which nothing "
+			 "else will do",
+			 r->total / 1024, room / 1024, r->config->data_directory);
+	program_stop(r->program); /* its end is told */
 }
 
 static void
@@ -515,30 +444,15 @@ start_basebackup(Rebuild *r)
 	run_program(r, &spec);
 }
 
-/* In the thread: an empty tandem_seed in each place, and the note. */
-static int
-prepare(void *data)
+/* tandemd ended before its cleaner did. */
+static void
+clear_leftovers(Rebuild *r)
 {
-	Job *job = data;
-	const char *directory = job->config.data_directory;
-	uid_t uid;
-	gid_t gid;
-	int r = owner_id(&job->config, &uid, &gid);
+	RebuildNote note;
 
-	if (r == 0 && !pg_file_exists(directory))
-		r = failed(job, "make the data directory", pg_file_make_directory(directory, uid, gid));
-	if (r == 0)
-		r = write_copy(job);
-	if (r == 0)
-		r = failed(job, "write the note in the state directory",
-				   rebuild_note_write(&job->config, &job->note));
-	if (r == 0)
-		r = failed(job, "remove what an earlier seed has left",
-				   rebuild_clean(&job->note, true, true));
-	for (int i = 1; r == 0 && i < job->note.nplaces; i++)
-		r = failed(job, "make the directory of a tablespace",
-				   pg_file_make_directory(job->note.place[i], uid, gid));
-	return r;
+	rebuild_note_read(r->config, &note);
+	if (note.phase == REBUILD_NONE && rebuild_leftovers(r->config, &note))
+		start_cleaner(r, &note);
 }
 
 static void
@@ -588,24 +502,12 @@ start_seed(Rebuild *r)
 		fail(r, "could not seed: too many tablespaces, or the link pg_wal leads nowhere");
 		return;
 	}
-	e = run_task(r, prepare, prepared);
+	e = run_task(r, rebuild_prepare, prepared);
 	if (e < 0)
 		fail(r, "could not prepare a seed: %s", strerror(-e));
 }
 
 /* ---------- a rewind ---------- */
-
-/* In the thread: pg_rewind has ended well. */
-static int
-finish_rewind(void *data)
-{
-	Job *job = data;
-	int r = configure(job, job->config.data_directory);
-
-	if (r == 0)
-		r = write_copy(job);
-	return r == 0 ? complete(job) : r;
-}
 
 static void
 rewind_finished(void *user, void *data, int result)
@@ -633,7 +535,7 @@ rewind_ended(void *user, int status, const char *output)
 		start_seed(r);
 		return;
 	}
-	e = run_task(r, finish_rewind, rewind_finished);
+	e = run_task(r, rebuild_finish_rewind, rewind_finished);
 	if (e < 0)
 		fail(r, "could not finish the rewind: %s", strerror(-e));
 }
@@ -658,25 +560,11 @@ start_rewind(Rebuild *r)
 	run_program(r, &spec);
 }
 
-/* In the thread: before pg_rewind touches anything. */
-static int
-keep_for_rewind(void *data)
-{
-	Job *job = data;
-	int r = keep(job, job->from);
-
-	job->note.phase = REBUILD_REWIND;
-	if (r == 0)
-		r = failed(job, "write the note in the state directory",
-				   rebuild_note_write(&job->config, &job->note));
-	return r;
-}
-
 static void
 kept_for_rewind(void *user, void *data, int result)
 {
 	Rebuild *r = user;
-	Job *job = data;
+	RebuildJob *job = data;
 
 	if (task_failed(r, job, result))
 		return;
@@ -731,7 +619,7 @@ dry_run_ended(void *user, int status, const char *output)
 		start_seed(r);
 		return;
 	}
-	e = run_task(r, keep_for_rewind, kept_for_rewind);
+	e = run_task(r, rebuild_keep_for_rewind, kept_for_rewind);
 	if (e < 0)
 		fail(r, "could not prepare the rewind: %s", strerror(-e));
 }
@@ -884,7 +772,9 @@ rebuild_new(Rebuild **r, const Config *c, sd_event *event, const RebuildCallback
 	n->event = event;
 	n->cb = *cb;
 	n->user = user;
+	n->lock = -1;
 	*r = n;
+	clear_leftovers(n);
 	return 0;
 }
 
@@ -896,17 +786,20 @@ rebuild_free(Rebuild *r)
 	program_kill(r->program);
 	task_forget(r->task);
 	task_forget(r->cleaner);
+	unlock(r);
 	free(r->history);
 	free(r);
 }
 
-void
+bool
 rebuild_start(Rebuild *r, int from, uint64_t copy, bool seed)
 {
 	char error[300];
 
 	if (r->runs)
-		return;
+		return true;
+	if (r->cleaner != NULL || !lock(r)) /* it removes what this would write */
+		return false;
 	r->runs = true;
 	r->from = from;
 	r->seed = seed;
@@ -923,6 +816,7 @@ rebuild_start(Rebuild *r, int from, uint64_t copy, bool seed)
 		start_arrange(r); /* the seed was complete: only the swap was cut */
 	else
 		start_look(r);
+	return true;
 }
 
 bool

@@ -42,8 +42,9 @@ extern int
 rebuild_new(Rebuild **r, const Config *c, sd_event *event, const RebuildCallbacks *cb, void *user);
 /* Programs of ours are killed; what they have done is noted. */
 extern void rebuild_free(Rebuild *r);
-/* Does nothing while one is under way. */
-extern void rebuild_start(Rebuild *r, int from, uint64_t copy, bool seed);
+/* Does nothing while one is under way.  False if it cannot begin yet, because a program of an
+ * earlier tandemd is still at work in the data directory. */
+extern bool rebuild_start(Rebuild *r, int from, uint64_t copy, bool seed);
 extern void rebuild_cleaned(Rebuild *r, bool ok, const char *text);
 extern bool rebuild_runs(const Rebuild *r);
 extern void rebuild_progress(const Rebuild *r, RebuildProgress *progress);

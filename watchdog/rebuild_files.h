@@ -83,5 +83,8 @@ extern int rebuild_control(const char *directory, RebuildControl *control);
 extern int rebuild_swap(const Config *c, RebuildNote *note);
 /* Remove what a swap, or a seed that was cut, has left in the places. */
 extern int rebuild_clean(const RebuildNote *note, bool old, bool seed);
+/* Is there something left to be cleaned in the places of the data directory as it is now?  They are
+ * put into the note. */
+extern bool rebuild_leftovers(const Config *c, RebuildNote *note);
 
 #endif /* TANDEM_REBUILD_FILES_H */

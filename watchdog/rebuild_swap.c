@@ -19,6 +19,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -285,4 +286,51 @@ rebuild_clean(const RebuildNote *note, bool old, bool seed)
 			r = pg_file_remove_tree(path) < 0 ? -EIO : r;
 	}
 	return r;
+}
+
+static bool
+has_leftovers(const char *place)
+{
+	char path[PG_FILE_PATH];
+
+	return (pg_file_join(path, place, REBUILD_OLD) && pg_file_exists(path)) ||
+		   (pg_file_join(path, place, REBUILD_SEED) && pg_file_exists(path));
+}
+
+/* Add the directory a link leads to. */
+static void
+add_place(RebuildNote *note, const char *link)
+{
+	char target[PG_FILE_PATH];
+	struct stat st;
+
+	if (note->nplaces < REBUILD_MAX_PLACES && lstat(link, &st) == 0 && S_ISLNK(st.st_mode) &&
+		realpath(link, target) != NULL && strlen(target) < CONFIG_PATH_SIZE)
+		strcpy(note->place[note->nplaces++], target);
+}
+
+bool
+rebuild_leftovers(const Config *c, RebuildNote *note)
+{
+	char path[PG_FILE_PATH];
+	char directory[PG_FILE_PATH];
+	struct dirent *entry;
+	DIR *dir;
+	bool any = false;
+
+	memset(note, 0, sizeof(*note));
+	strcpy(note->place[note->nplaces++], c->data_directory);
+	if (pg_file_join(path, c->data_directory, "pg_wal"))
+		add_place(note, path);
+	dir = pg_file_join(directory, c->data_directory, "pg_tblspc") ? opendir(directory) : NULL;
+	while (dir != NULL && (entry = readdir(dir)) != NULL)
+	{
+		if (pg_file_join(path, directory, entry->d_name))
+			add_place(note, path);
+	}
+	if (dir != NULL)
+		closedir(dir);
+	for (int i = 0; i < note->nplaces; i++)
+		any = any || has_leftovers(note->place[i]);
+	return any;
 }

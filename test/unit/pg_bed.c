@@ -391,8 +391,7 @@ report(const Bed *b, int fd, int claim)
 				 : answer[0] == 'f' ? WATCH_PRIMARY
 									: WATCH_RECOVERING;
 	}
-	if (send(fd, &r, sizeof(r), MSG_NOSIGNAL) < 0)
-		_exit(0);
+	(void) send(fd, &r, sizeof(r), MSG_NOSIGNAL); /* if nobody is there, the next look finds out */
 }
 
 static _Noreturn void
