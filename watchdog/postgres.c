@@ -23,7 +23,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define QUICK_TICK     20000   /* us: something is about to happen */
+#define QUICK_TICK     20000 /* us: something is about to happen */
+#define SOON           50000
 #define DOWN_TICK      200000  /* somebody may start it */
 #define SCAN_INTERVAL  5000000 /* while it is down */
 #define REPORT_AGE     1000000 /* of a report that counts */
@@ -310,6 +311,19 @@ on_refused(void *user, const char *text)
 
 /* ---------- probes ---------- */
 
+/*
+ * Somebody waits for the first answer of a server that has come so far that it should accept; while
+ * it still recovers each question is a line in its log.
+ */
+static int64_t
+next_probe(const Postgres *p, const PgProbeResult *result)
+{
+	bool first = !result->answered && p->recovered_at != 0 && (!p->works || result->not_yet);
+	int64_t interval = p->config->probe_interval;
+
+	return first && interval > SOON ? SOON : interval;
+}
+
 static void
 on_probe(void *user, const PgProbeResult *result)
 {
@@ -317,7 +331,7 @@ on_probe(void *user, const PgProbeResult *result)
 	bool standby = postgres_has_role(p, WATCH_STANDBY);
 
 	p->now = lease_file_now();
-	p->probe_at = p->now + p->config->probe_interval;
+	p->probe_at = p->now + next_probe(p, result);
 	p->look.answered = result->answered;
 	if (result->answered)
 		p->look.answered_at = p->now;
@@ -426,6 +440,26 @@ judge(Postgres *p)
 	postgres_kill_all(p);
 }
 
+/*
+ * A server whose data directory is gone, or is another one now, does no good any more, and ends by
+ * itself only when it looks for postmaster.pid, once a minute.
+ */
+static void
+look_for_directory(Postgres *p)
+{
+	PgPlace now = {.path = p->place.path};
+
+	if (p->pid == 0 || (pg_place_look(&now) && now.dev == p->place.dev && now.ino == p->place.ino))
+		return;
+	if (!p->signalled)
+		postgres_told(p, "stop",
+					  "the data directory \"%s\" is gone: what is left of PostgreSQL is "
+					  "killed",
+					  p->place.path);
+	p->signalled = true;
+	postgres_kill_all(p);
+}
+
 /* ---------- why it cannot be started ---------- */
 
 static void
@@ -463,7 +497,12 @@ interval(const Postgres *p)
 
 	if (postgres_run_busy(p) || (p->pid == 0 && !p->nothing_lives))
 		return QUICK_TICK;
-	return p->pid == 0 ? DOWN_TICK : steady;
+	if (p->pid == 0)
+		return DOWN_TICK;
+	return p->probe_at - p->now >= steady ? steady
+		   : p->probe_at > p->now         ? p->probe_at - p->now
+		   : pg_probe_runs(p->probe)      ? steady
+										  : QUICK_TICK;
 }
 
 static void
@@ -497,6 +536,7 @@ on_timer(sd_event_source *source, uint64_t usec, void *arg)
 	probe(p);
 	slots(p);
 	judge(p);
+	look_for_directory(p);
 	update(p);
 	(void) sd_event_source_set_time(source, (uint64_t) (p->now + interval(p)));
 	(void) sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
