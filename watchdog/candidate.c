@@ -284,7 +284,7 @@ candidate_hint(Ctx *c, const FsmMsg *m)
 		return;
 	x->heard = c->now - fsm_suspicion(c->cfg);
 	x->retry_at = c->now;
-	x->handed = true;
+	x->handed = m->ok;
 }
 
 /* Rules 21 and 22: what an operator may say to a node that is not primary. */

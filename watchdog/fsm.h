@@ -410,7 +410,7 @@ typedef struct Fsm
 	FsmTime last_store;
 	int nrounds;
 	FsmRound rounds[FSM_MAX_ROUNDS];
-	bool handed; /* the primacy was handed over, not taken */
+	bool handed; /* the primacy was handed over as planned, not taken */
 	bool fresh;  /* after a failover: remove the old primary at once (rule 3) */
 	FsmTime peer_gone_since;
 	bool planned;

@@ -219,6 +219,7 @@ send_release(Ctx *c)
 			fsm_send(c, &m);
 	}
 	m.type = FSM_M_HINT;
+	m.ok = x->planned; /* this node comes back as its standby in a moment: worth waiting for */
 	m.to = x->cur.peer;
 	if (x->cur.peer >= 0)
 		fsm_send(c, &m);

@@ -273,15 +273,19 @@ fsm_pg_tick(Ctx *c)
 		fsm_act(c, FSM_A_PG_KILL);
 		return;
 	}
-	if (x->pg.state == FSM_PG_UNKNOWN || !may_ask(c))
+	if (x->pg.state == FSM_PG_UNKNOWN)
+		return;
+	if (IN_STATE(x, FSM_BIT(FSM_STANDBY) | FSM_SEEKING) && x->pg.state == FSM_PG_STANDBY &&
+		x->primary >= 0 && x->primary != x->pg_follows && !x->paused)
+		run_standby(c); /* at once: a new primary waits for it */
+	if (!may_ask(c))
 		return;
 	switch (x->state)
 	{
 		case FSM_STANDBY:
 		case FSM_PREVOTE:
 		case FSM_CANDIDATE:
-			if (x->pg.state == FSM_PG_DOWN ||
-				(x->pg.state == FSM_PG_STANDBY && x->primary >= 0 && x->primary != x->pg_follows))
+			if (x->pg.state == FSM_PG_DOWN && !x->paused)
 				run_standby(c);
 			break;
 		case FSM_PROMOTE:
@@ -292,7 +296,7 @@ fsm_pg_tick(Ctx *c)
 				restart(c);
 			break;
 		case FSM_REBUILD:
-			if (x->primary >= 0)
+			if (x->primary >= 0 && !x->paused)
 			{
 				FsmAction a;
 
