@@ -410,9 +410,10 @@ typedef struct Fsm
 	FsmTime last_store;
 	int nrounds;
 	FsmRound rounds[FSM_MAX_ROUNDS];
-	bool handed; /* the primacy was handed over as planned, not taken */
-	bool fresh;  /* after a failover: remove the old primary at once (rule 3) */
-	FsmTime peer_gone_since;
+	bool handed;             /* the primacy was handed over as planned, not taken */
+	bool fresh;              /* after a failover: remove the old primary at once (rule 3) */
+	FsmTime peer_gone_since; /* 0: it answers, or has not been missed yet */
+	FsmTime peer_answered;   /* its last answer; 0: none since it is watched */
 	bool planned;
 	int wanted;           /* to whom an operator wants to hand over, once it is in sync */
 	FsmTime wanted_until; /* ... and given up then */

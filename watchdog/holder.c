@@ -125,6 +125,7 @@ holder_claim(Ctx *c, const FsmRec *best)
 	x->lease_until = 0;
 	x->deadline = c->now + c->cfg->timing.validity;
 	x->peer_gone_since = 0;
+	x->peer_answered = 0;
 	x->fresh = best->primary != self && !x->handed;
 	x->planned = false;
 	x->attempts = 0;
@@ -328,6 +329,7 @@ holder_drop_peer(Ctx *c)
 	Fsm *x = c->x;
 
 	x->peer_gone_since = 0;
+	x->peer_answered = 0;
 	x->fresh = false;
 	if (MUT(abandon_naming) && x->state == FSM_JOIN_NAME)
 	{
@@ -573,6 +575,7 @@ holder_resume(Ctx *c)
 	x->lease_until = x->pg.cell_deadline;
 	x->deadline = c->now + c->cfg->timing.validity; /* a lease by then, or step down */
 	x->peer_gone_since = 0;
+	x->peer_answered = 0;
 	x->fresh = false;
 	x->planned = false;
 	x->attempts = 0;
@@ -606,11 +609,14 @@ watch_peer(Ctx *c, int node, uint64_t copy)
 	if (holder_peer_alive(c, node, copy))
 	{
 		x->peer_gone_since = 0;
+		x->peer_answered = c->now - x->pg.peers[node].age;
 		x->fresh = false;
+		return;
 	}
-	else if (x->peer_gone_since == 0)
-		x->peer_gone_since = c->now;
-	else if (c->now - x->peer_gone_since > c->cfg->peer_timeout)
+	/* missed since its last answer, whether its link has ended meanwhile or not */
+	if (x->peer_gone_since == 0)
+		x->peer_gone_since = x->peer_answered != 0 ? x->peer_answered : c->now;
+	if (c->now - x->peer_gone_since >= c->cfg->peer_timeout)
 		holder_drop_peer(c);
 }
 
@@ -653,6 +659,7 @@ look_for_peer(Ctx *c)
 		x->join_peer = n;
 		x->join_copy = p->copy;
 		x->peer_gone_since = 0;
+		x->peer_answered = 0;
 		fsm_move(c, FSM_E_PEER_NEAR);
 		if (MUT(name_before_wait))
 		{

@@ -173,6 +173,7 @@ primary_reported(Ctx *c)
 	{
 		fsm_move(c, FSM_E_PG_PRIMARY);
 		x->peer_gone_since = 0;
+		x->peer_answered = 0;
 		x->cmd_at = 0;
 		holder_settle(c);
 	}
