@@ -9,6 +9,7 @@ OBJS = \
 	extension/accept.o \
 	extension/capture.o \
 	extension/event.o \
+	extension/feedback.o \
 	extension/gate.o \
 	extension/got.o \
 	extension/handshake.o \
@@ -19,9 +20,12 @@ OBJS = \
 	extension/listen.o \
 	extension/offer.o \
 	extension/pg_tandem.o \
+	extension/rcvring.o \
 	extension/rcvwal.o \
+	extension/rdma.o \
 	extension/receiver.o \
 	extension/sender.o \
+	extension/sendring.o \
 	extension/sqlfuncs.o \
 	extension/uplink.o \
 	extension/walfile.o \
@@ -30,6 +34,8 @@ OBJS = \
 	link/auth.o \
 	link/conn.o \
 	link/frame.o \
+	link/ring.o \
+	link/switch.o \
 	link/tcp.o \
 	link/tls.o \
 	watchdog/copy_file.o \
@@ -41,11 +47,20 @@ REGRESS = settings surface
 
 PG_CONFIG ?= pg_config
 
+# RDMA needs libibverbs; without it links use TCP only.  WITH_RDMA=no leaves it out.
+WITH_RDMA ?= $(shell echo '\#include <infiniband/verbs.h>' | cc -E -x c - >/dev/null 2>&1 && echo yes)
+ifeq ($(WITH_RDMA),yes)
+OBJS += link/rdma.o
+RDMA_LIBS = -libverbs
+else
+OBJS += link/rdma_none.o
+endif
+
 # The server's headers are not ours to mend: as system headers they do not warn.
 PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	-isystem $(shell $(PG_CONFIG) --includedir) -I$(srcdir) -I. -I$(srcdir)/extension
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-declaration-after-statement
-SHLIB_LINK = -lpq -lssl -lcrypto -ldl
+SHLIB_LINK = -lpq -lssl -lcrypto -ldl $(RDMA_LIBS)
 
 # No bitcode: nothing here is worth inlining into a query.
 override with_llvm = no

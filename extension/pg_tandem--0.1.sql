@@ -17,7 +17,8 @@ CREATE FUNCTION tandem.get_status(
 	OUT released_lsn pg_lsn,
 	OUT capture text,
 	OUT capture_reason text,
-	OUT unreplicated_commits bigint)
+	OUT unreplicated_commits bigint,
+	OUT rdma text)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'tandem_status'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 
@@ -46,7 +47,14 @@ CREATE FUNCTION tandem.get_links(
 	OUT slot_name text,
 	OUT pid integer,
 	OUT walsender_pid integer,
-	OUT last_error text)
+	OUT last_error text,
+	OUT transport_reason text,
+	OUT rdma_memory bigint,
+	OUT rdma_completions bigint,
+	OUT rdma_bytes bigint,
+	OUT rdma_fallbacks bigint,
+	OUT rdma_last_fallback text,
+	OUT rdma_credit_waits bigint)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'tandem_links'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 
@@ -66,7 +74,13 @@ CREATE FUNCTION tandem.get_receiver(
 	OUT connects bigint,
 	OUT last_message timestamptz,
 	OUT pid integer,
-	OUT last_error text)
+	OUT last_error text,
+	OUT transport_reason text,
+	OUT rdma_memory bigint,
+	OUT rdma_completions bigint,
+	OUT rdma_bytes bigint,
+	OUT rdma_fallbacks bigint,
+	OUT rdma_last_fallback text)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'tandem_receiver'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 
@@ -166,11 +180,13 @@ COMMENT ON COLUMN tandem.status.capture IS 'where WAL is captured: write or flus
 COMMENT ON COLUMN tandem.status.capture_reason IS 'why it is captured there';
 COMMENT ON COLUMN tandem.status.unreplicated_commits IS 'commits acknowledged without a standby because their wait was canceled, since the start';
 
+COMMENT ON COLUMN tandem.status.rdma IS 'whether this pg_tandem was built with RDMA';
+
 COMMENT ON VIEW tandem.links IS 'the standbys of this primary';
 COMMENT ON COLUMN tandem.links.name IS 'tandem.node_name of the standby';
 COMMENT ON COLUMN tandem.links.address IS 'address and port the standby connects from';
-COMMENT ON COLUMN tandem.links.transport IS 'what carries the WAL';
-COMMENT ON COLUMN tandem.links.encrypted IS 'whether the link is encrypted';
+COMMENT ON COLUMN tandem.links.transport IS 'what carries the WAL: tcp or rdma';
+COMMENT ON COLUMN tandem.links.encrypted IS 'whether the WAL is encrypted on its way';
 COMMENT ON COLUMN tandem.links.state IS 'down, catching up, streaming, paused, or handing over (to the walsender, at shutdown)';
 COMMENT ON COLUMN tandem.links.mode IS 'sync: commits may wait for it; async: they never do';
 COMMENT ON COLUMN tandem.links.in_sync IS 'whether it holds every commit that was acknowledged';
@@ -192,14 +208,21 @@ COMMENT ON COLUMN tandem.links.slot_name IS 'replication slot that keeps WAL for
 COMMENT ON COLUMN tandem.links.pid IS 'link worker';
 COMMENT ON COLUMN tandem.links.walsender_pid IS 'walsender that admitted the standby; idle while the link is up';
 COMMENT ON COLUMN tandem.links.last_error IS 'why the link ended last';
+COMMENT ON COLUMN tandem.links.transport_reason IS 'the RDMA device in use, or why RDMA is not';
+COMMENT ON COLUMN tandem.links.rdma_memory IS 'bytes of memory registered here for RDMA';
+COMMENT ON COLUMN tandem.links.rdma_completions IS 'RDMA writes completed since the start';
+COMMENT ON COLUMN tandem.links.rdma_bytes IS 'bytes sent by RDMA since the start';
+COMMENT ON COLUMN tandem.links.rdma_fallbacks IS 'times RDMA was left for TCP since the start';
+COMMENT ON COLUMN tandem.links.rdma_last_fallback IS 'why it was left last';
+COMMENT ON COLUMN tandem.links.rdma_credit_waits IS 'times a frame had to wait for room in the ring since the start';
 
 COMMENT ON VIEW tandem.receiver IS 'this standby: its link to the primary, and how far WAL is here';
 COMMENT ON COLUMN tandem.receiver.state IS 'streaming, connecting, streaming without the link, or none';
 COMMENT ON COLUMN tandem.receiver.since IS 'when the state began';
 COMMENT ON COLUMN tandem.receiver.primary_name IS 'tandem.node_name of the primary';
 COMMENT ON COLUMN tandem.receiver.address IS 'address and port of the link';
-COMMENT ON COLUMN tandem.receiver.transport IS 'what carries the WAL';
-COMMENT ON COLUMN tandem.receiver.encrypted IS 'whether the link is encrypted';
+COMMENT ON COLUMN tandem.receiver.transport IS 'what carries the WAL: tcp or rdma';
+COMMENT ON COLUMN tandem.receiver.encrypted IS 'whether the WAL is encrypted on its way';
 COMMENT ON COLUMN tandem.receiver.written_lsn IS 'WAL received and written';
 COMMENT ON COLUMN tandem.receiver.durable_lsn IS 'WAL received and durable: what a promotion would replay';
 COMMENT ON COLUMN tandem.receiver.bound_lsn IS 'WAL durable on the primary: recovery is shown no more';
@@ -210,6 +233,12 @@ COMMENT ON COLUMN tandem.receiver.connects IS 'times the link was opened since t
 COMMENT ON COLUMN tandem.receiver.last_message IS 'when the primary was last heard';
 COMMENT ON COLUMN tandem.receiver.pid IS 'walreceiver';
 COMMENT ON COLUMN tandem.receiver.last_error IS 'why the link was lost or could not be opened last';
+COMMENT ON COLUMN tandem.receiver.transport_reason IS 'the RDMA device in use, or why RDMA is not';
+COMMENT ON COLUMN tandem.receiver.rdma_memory IS 'bytes of memory registered here for RDMA';
+COMMENT ON COLUMN tandem.receiver.rdma_completions IS 'RDMA writes that arrived since the start';
+COMMENT ON COLUMN tandem.receiver.rdma_bytes IS 'bytes received by RDMA since the start';
+COMMENT ON COLUMN tandem.receiver.rdma_fallbacks IS 'times RDMA was left for TCP since the start';
+COMMENT ON COLUMN tandem.receiver.rdma_last_fallback IS 'why it was left last';
 
 COMMENT ON VIEW tandem.capture IS 'how WAL is learned of and read for the links';
 COMMENT ON COLUMN tandem.capture.point IS 'where WAL is captured: write or flush';

@@ -40,10 +40,14 @@ char *tandem_async_links;
 int tandem_capture_at;
 bool tandem_lease_required;
 char *tandem_watchdog_directory;
+int tandem_transport;
+char *tandem_rdma_device;
+int tandem_rdma_gid_index;
+int tandem_rdma_poll_us;
+int tandem_rdma_ring_size;
 
 TandemShared *tandem = NULL;
 
-static int transport;
 static char *offer_value;
 static char host_name[NAMEDATALEN];
 static shmem_request_hook_type previous_shmem_request = NULL;
@@ -195,8 +199,30 @@ static const struct config_enum_entry capture_options[] = {{"write", TANDEM_CAPT
 														   {"flush", TANDEM_CAPTURE_FLUSH, false},
 														   {NULL, 0, false}};
 
-static const struct config_enum_entry transport_options[] = {
-	{"auto", 0, false}, {"tcp", 1, false}, {NULL, 0, false}};
+static const struct config_enum_entry transport_options[] = {{"auto", TANDEM_TRANSPORT_AUTO, false},
+															 {"rdma", TANDEM_TRANSPORT_RDMA, false},
+															 {"tcp", TANDEM_TRANSPORT_TCP, false},
+															 {NULL, 0, false}};
+
+static void
+define_rdma_settings(void)
+{
+	DefineCustomStringVariable(
+		"tandem.rdma_device", "RDMA device that a link uses, or device:port.",
+		"The default is the one that has the address of the link's TCP connection.",
+		&tandem_rdma_device, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tandem.rdma_gid_index", "Index of the GID that a link uses.",
+							"-1 is the one of the link's address.", &tandem_rdma_gid_index, -1, -1,
+							65535, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tandem.rdma_poll_us",
+							"Time a standby looks for WAL in its ring before it sleeps.",
+							"In microseconds; 0 never spins.", &tandem_rdma_poll_us, 0, 0, 10000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tandem.rdma_ring_size", "Size of the memory that WAL is written to.",
+							"Locked in memory on both nodes while RDMA is in use.",
+							&tandem_rdma_ring_size, 16 * 1024, LINK_RING_MIN_SIZE / 1024,
+							LINK_RING_MAX_SIZE / 1024, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+}
 
 static void
 define_settings(void)
@@ -219,8 +245,12 @@ define_settings(void)
 	DefineCustomBoolVariable("tandem.link", "Lets a standby receive WAL over a link.",
 							 "When off, it streams as PostgreSQL does by itself.", &tandem_link,
 							 true, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomEnumVariable("tandem.transport", "Transport that a link uses.", NULL, &transport, 0,
-							 transport_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("tandem.transport", "Transport that carries the WAL of a link.",
+							 "auto takes RDMA where both nodes can and the link is not encrypted; "
+							 "rdma takes it there, too, and WAL is then not encrypted.",
+							 &tandem_transport, TANDEM_TRANSPORT_AUTO, transport_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_rdma_settings();
 	DefineCustomIntVariable("tandem.max_links", "Number of standbys that a primary can serve.",
 							"Each takes one of max_worker_processes.", &tandem_max_links, 4, 1, 64,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);

@@ -217,6 +217,11 @@ static bool
 take_frame(Batch *batch, const LinkHeader *header, const uint8_t *payload)
 {
 	batch->lost = NULL;
+	if (link_switch_is_frame(header) && header->term == uplink_term)
+	{
+		batch->lost = rcvring_frame(header, payload);
+		return batch->lost == NULL;
+	}
 	if (header->type == LINK_REFUSE)
 	{
 		batch->refusal = palloc(sizeof(LinkNotice));
@@ -265,6 +270,24 @@ take_frame(Batch *batch, const LinkHeader *header, const uint8_t *payload)
 	return true;
 }
 
+/*
+ * The next frame, from the ring or from TCP.  *from_ring is its size there,
+ * or 0.
+ */
+static LinkDecode
+next_frame(Batch *batch, LinkHeader *header, const uint8_t **payload, size_t *from_ring)
+{
+	*from_ring = 0;
+	if (rcvring_next(header, payload, &batch->lost))
+	{
+		*from_ring = LINK_HEADER_SIZE + header->length;
+		return LINK_DECODE_OK;
+	}
+	if (batch->lost != NULL)
+		return LINK_DECODE_MORE;
+	return link_next(uplink_conn, header, payload);
+}
+
 /* Take the frames that are there, up to DRAIN_BYTES.  True if there are more. */
 static bool
 take_frames(Batch *batch)
@@ -276,15 +299,21 @@ take_frames(Batch *batch)
 		LinkHeader header;
 		const uint8_t *payload;
 		LinkDecode decode;
+		size_t from_ring;
 		ssize_t n;
 
-		while ((decode = link_next(uplink_conn, &header, &payload)) == LINK_DECODE_OK)
+		while ((decode = next_frame(batch, &header, &payload, &from_ring)) == LINK_DECODE_OK)
 		{
 			last_frame = GetCurrentTimestamp();
 			frames_since_keepalive = true;
 			if (!take_frame(batch, &header, payload))
 				return false;
+			taken += from_ring;
+			if (taken >= DRAIN_BYTES)
+				return true;
 		}
+		if (batch->lost != NULL)
+			return false;
 		if (decode != LINK_DECODE_MORE)
 		{
 			batch->lost = psprintf("protocol violation: %s", link_decode_text(decode));
@@ -345,6 +374,8 @@ drain(void)
 	TimestampTz before = last_frame;
 	bool more = take_frames(&batch);
 
+	if (batch.lost == NULL)
+		(void) rcvring_idle(false, &batch.lost);
 	drained_frames = last_frame != before;
 	/* SAFETY.md rule 15, looked at before anything is acknowledged */
 	if (uplink_term < lease_floor())
@@ -588,6 +619,21 @@ wait_for_events(long ms)
 	return false;
 }
 
+/* Before waiting: has more come by RDMA?  Otherwise it will wake us. */
+static bool
+ring_has_more(void)
+{
+	const char *lost;
+
+	if (mode != MODE_LINK || uplink_conn == NULL || !uplink_is_open())
+		return false;
+	if (rcvring_spin() || rcvring_idle(true, &lost))
+		return true;
+	if (lost != NULL)
+		uplink_down(UPLINK_LOST_CLOSED, lost);
+	return lost != NULL;
+}
+
 /* What our_receive() does, in a memory context of its own. */
 static int
 receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
@@ -634,6 +680,7 @@ receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 					{
 						/* just opened: say where we are, then look for frames */
 						probe_ms = PROBE_MS;
+						rcvring_begin();
 						last_frame = GetCurrentTimestamp();
 						primary_has_xmin = true;
 						last_feedback = 0;
@@ -656,6 +703,8 @@ receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 			return receive_in_context(conn, buffer, wait_fd);
 		if (keepalive_due(buffer, &length))
 			return length;
+		if (ring_has_more())
+			wait_ms = 0;
 		if (wait_for_events(wait_ms))
 			return 0;
 	}

@@ -76,6 +76,14 @@ extern long uplink_timeout(void);
 extern const char *uplink_why_no_link(void);
 extern void uplink_watch(void);
 
+/* -------------------------------------------------------------- rcvring.c */
+
+extern void rcvring_begin(void);
+extern const char *rcvring_frame(const LinkHeader *header, const uint8_t *payload);
+extern bool rcvring_next(LinkHeader *header, const uint8_t **payload, const char **lost);
+extern bool rcvring_idle(bool wait, const char **lost);
+extern bool rcvring_spin(void);
+
 /* ------------------------------------------------------------- receiver.c */
 
 extern void receiver_show(TandemReceiverState state, const char *error);

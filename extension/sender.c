@@ -26,7 +26,6 @@
 
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
-#include "access/transam.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -277,72 +276,6 @@ move_slot(Sender *s, TimestampTz now)
 	}
 }
 
-/*
- * Is this transaction of the standby a recent one of ours?  As
- * TransactionIdInRecentPast() in walsender.c.
- */
-static bool
-xid_is_recent(TransactionId xid, uint32 epoch)
-{
-	FullTransactionId next = ReadNextFullTransactionId();
-	TransactionId next_xid = XidFromFullTransactionId(next);
-	uint32 next_epoch = EpochFromFullTransactionId(next);
-
-	if (xid <= next_xid ? epoch != next_epoch : epoch + 1 != next_epoch)
-		return false;
-	return TransactionIdPrecedesOrEquals(xid, next_xid);
-}
-
-/* An xmin only moves forward, unless it comes or goes. */
-static bool
-move_xmin(TransactionId *xmin, TransactionId *effective, TransactionId to)
-{
-	if (TransactionIdIsNormal(*xmin) && TransactionIdIsNormal(to) &&
-		!TransactionIdPrecedes(*xmin, to))
-		return false;
-	if (*xmin == to)
-		return false;
-	*xmin = *effective = to;
-	return true;
-}
-
-/*
- * hot_standby_feedback. As ProcessStandbyHSFeedbackMessage() in walsender.c:
- * the xmin goes to the slot, or without one into our own PGPROC.
- */
-static void
-take_feedback(const LinkFeedback *feedback)
-{
-	TransactionId xmin = feedback->xmin;
-	TransactionId catalog_xmin = feedback->catalog_xmin;
-	ReplicationSlot *slot = MyReplicationSlot;
-	bool changed;
-
-	if ((TransactionIdIsNormal(xmin) && !xid_is_recent(xmin, feedback->xmin_epoch)) ||
-		(TransactionIdIsNormal(catalog_xmin) &&
-		 !xid_is_recent(catalog_xmin, feedback->catalog_xmin_epoch)))
-		return;
-
-	if (slot == NULL)
-	{
-		if (TransactionIdIsNormal(catalog_xmin) &&
-			(!TransactionIdIsNormal(xmin) || TransactionIdPrecedes(catalog_xmin, xmin)))
-			xmin = catalog_xmin;
-		MyProc->xmin = TransactionIdIsNormal(xmin) ? xmin : InvalidTransactionId;
-		return;
-	}
-	SpinLockAcquire(&slot->mutex);
-	MyProc->xmin = InvalidTransactionId;
-	changed = move_xmin(&slot->data.xmin, &slot->effective_xmin, xmin);
-	changed |= move_xmin(&slot->data.catalog_xmin, &slot->effective_catalog_xmin, catalog_xmin);
-	SpinLockRelease(&slot->mutex);
-	if (changed)
-	{
-		ReplicationSlotMarkDirty();
-		ReplicationSlotsComputeRequiredXmin(false);
-	}
-}
-
 /* ------------------------------------------------------- state of the link */
 
 static void
@@ -376,6 +309,7 @@ end_link(Sender *s, const char *why)
 		FreeWaitEventSet(s->set);
 	s->set = NULL;
 	link_conn_destroy(s->conn);
+	sendring_end();
 	s->conn = NULL;
 	if (link == NULL)
 		return;
@@ -453,6 +387,42 @@ take_ack(Sender *s, const LinkAck *ack, TimestampTz now)
 }
 
 /*
+ * RDMA is over, and TCP goes on where the standby's WAL ends.  NULL, or why
+ * the link ends.
+ */
+static const char *
+go_on_by_tcp(Sender *s)
+{
+	XLogRecPtr resume = s->conn->ring->resume;
+
+	if (resume > s->sent || resume < s->hello.start || (s->acked && resume < s->ack.write))
+		return "protocol violation: a position that cannot be true";
+	s->sent = resume;
+	s->sample_lsn = InvalidXLogRecPtr;
+	lag_reset(s->lag);
+	SpinLockAcquire(&s->link->mutex);
+	s->link->sent = resume;
+	SpinLockRelease(&s->link->mutex);
+	return NULL;
+}
+
+/* The standby says something about RDMA, or without a frame: look after it. */
+static const char *
+look_at_ring(Sender *s, const LinkHeader *header, const uint8_t *payload, long *wait_ms)
+{
+	LinkHeader stamp = {.term = s->term, .lsn = s->sent, .bound = s->bound_sent};
+	bool ended = false;
+	const char *why;
+
+	stamp.time = GetCurrentTimestamp();
+	if (header != NULL)
+		why = sendring_frame(s->conn, header, payload, &stamp, &ended);
+	else
+		why = sendring_step(s->conn, &stamp, &ended, wait_ms);
+	return why == NULL && ended ? go_on_by_tcp(s) : why;
+}
+
+/*
  * Take one frame from the standby.  NULL, or why the link ends.
  */
 static const char *
@@ -477,7 +447,7 @@ take_frame(Sender *s, const LinkHeader *header, const uint8_t *payload, Timestam
 			if (!link_feedback_decode(payload, header->length, &feedback))
 				return "protocol violation: malformed feedback";
 			if (s->handed_over == 0)
-				take_feedback(&feedback);
+				feedback_take(&feedback);
 			return NULL;
 		case LINK_NOTICE:
 			if (!link_notice_decode(payload, header->length, &notice))
@@ -485,6 +455,8 @@ take_frame(Sender *s, const LinkHeader *header, const uint8_t *payload, Timestam
 			tandem_clean_text(notice.message);
 			return psprintf("the standby closed it: %s", notice.message);
 		default:
+			if (link_switch_is_frame(header))
+				return look_at_ring(s, header, payload, NULL);
 			return "protocol violation: unexpected frame";
 	}
 }
@@ -575,8 +547,8 @@ send_wal(Sender *s, XLogRecPtr flushed, TimestampTz now)
 
 	if (offset + length > (size_t) wal_segment_size)
 		length = wal_segment_size - offset;
-	payload = link_frame_begin(s->conn, length);
-	Assert(payload != NULL); /* the buffer is empty */
+	payload = link_stream_begin(s->conn, length);
+	Assert(payload != NULL); /* the buffer is empty, or the ring ready */
 	if (!walfile_read(&s->file, s->timeline, s->sent, payload, length))
 		return false;
 	XLByteToSeg(s->sent, segno, wal_segment_size);
@@ -585,7 +557,7 @@ send_wal(Sender *s, XLogRecPtr flushed, TimestampTz now)
 	pg_atomic_fetch_add_u64(&tandem->capture.bytes, length);
 
 	header = make_header(s, LINK_WAL, flushed, now);
-	link_frame_end(s->conn, &header, length);
+	link_stream_end(s->conn, &header, length);
 	if (s->sent + length > flushed)
 		note_early(s, flushed, length, now);
 	s->sent += length;
@@ -603,7 +575,7 @@ send_bound(Sender *s, XLogRecPtr flushed, bool ping, TimestampTz now)
 		header.flags |= LINK_FLAG_REPLY;
 		s->last_ping = now;
 	}
-	return link_frame_put(s->conn, &header, NULL, 0);
+	return link_stream_put(s->conn, &header);
 }
 
 /*
@@ -647,9 +619,9 @@ show_sent(Sender *s)
 	SpinLockAcquire(&link->mutex);
 	link->wal_bytes += s->sent - link->sent;
 	link->sent = s->sent;
-	link->wire_bytes += s->conn->bytes_out - s->bytes_out_seen;
+	link->wire_bytes += link_stream_bytes(s->conn) - s->bytes_out_seen;
 	SpinLockRelease(&link->mutex);
-	s->bytes_out_seen = s->conn->bytes_out;
+	s->bytes_out_seen = link_stream_bytes(s->conn);
 }
 
 /*
@@ -685,6 +657,8 @@ send_what_can_be_sent(Sender *s, long *wait_ms)
 			set_state(s, TANDEM_LINK_PAUSED);
 		else if (s->sent < s->sendable)
 		{
+			if (!link_stream_ready(s->conn))
+				break;
 			if (s->sent == before)
 				pg_atomic_fetch_add_u64(&tandem->capture.wakeups, 1);
 			if (!send_wal(s, flushed, now))
@@ -785,6 +759,7 @@ reload(Sender *s)
 	if (async && !s->link->async)
 		gate_link_changed(s->link, "made asynchronous");
 	s->link->async = async;
+	sendring_retry();
 }
 
 /* Housekeeping between two waits.  NULL, or why the link ends. */
@@ -846,8 +821,8 @@ stream(Sender *s)
 
 		if (readable)
 			why = take_answers(s);
-		if (why != NULL || (why = send_what_can_be_sent(s, &wait_ms)) != NULL ||
-			(why = look_around(s)) != NULL)
+		if (why != NULL || (why = look_at_ring(s, NULL, NULL, &wait_ms)) != NULL ||
+			(why = send_what_can_be_sent(s, &wait_ms)) != NULL || (why = look_around(s)) != NULL)
 			return why;
 		if (s->handed_over != 0)
 			return wait_for_walsender(s);
@@ -871,6 +846,7 @@ serve(Sender *s, const char *address)
 	LinkIncarnation current;
 	const char *why = NULL;
 	char title[NAMEDATALEN + 16];
+	int ring_fd;
 
 	s->link = handshake_primary(s->conn, &s->offer, address, &s->hello);
 	if (s->link == NULL)
@@ -905,10 +881,13 @@ serve(Sender *s, const char *address)
 					 address, LSN_FORMAT_ARGS(s->hello.start));
 		snprintf(title, sizeof(title), "serving %s", s->link->name);
 		set_ps_display(title);
-		s->set = CreateWaitEventSet(TopMemoryContext, 3);
+		ring_fd = sendring_begin(s->link, s->conn);
+		s->set = CreateWaitEventSet(TopMemoryContext, 4);
 		AddWaitEventToSet(s->set, WL_SOCKET_READABLE, s->conn->fd, NULL, NULL);
 		AddWaitEventToSet(s->set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 		AddWaitEventToSet(s->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		if (ring_fd >= 0)
+			AddWaitEventToSet(s->set, WL_SOCKET_READABLE, ring_fd, NULL, NULL);
 		why = pstrdup(stream(s));
 	}
 	end_link(s, why);

@@ -22,6 +22,8 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "link/rdma.h"
+
 PG_FUNCTION_INFO_V1(tandem_status);
 PG_FUNCTION_INFO_V1(tandem_links);
 PG_FUNCTION_INFO_V1(tandem_receiver);
@@ -63,8 +65,8 @@ require_primary(void)
 typedef struct Row
 {
 	int n;
-	Datum values[32];
-	bool nulls[32];
+	Datum values[48];
+	bool nulls[48];
 } Row;
 
 static void
@@ -130,6 +132,18 @@ put_pid(Row *row, pid_t pid)
 		put_null(row);
 	else
 		put(row, Int32GetDatum(pid));
+}
+
+/* The columns about RDMA that both sides have. */
+static void
+put_rdma(Row *row, const TandemRdma *rdma, bool up)
+{
+	put_text(row, up ? rdma->reason : NULL);
+	put(row, Int64GetDatum(up ? rdma->memory : 0));
+	put(row, Int64GetDatum(rdma->completions));
+	put(row, Int64GetDatum(rdma->bytes));
+	put(row, Int64GetDatum(rdma->fallbacks));
+	put_text(row, rdma->last_fallback);
 }
 
 static void
@@ -200,6 +214,7 @@ tandem_status(PG_FUNCTION_ARGS)
 		put_text(&row, why);
 	}
 	put(&row, Int64GetDatum(pg_atomic_read_u64(&tandem->gate.unreplicated)));
+	put_text(&row, link_rdma_built() ? "built in" : "not built in: TCP only");
 	emit(fcinfo, &row);
 	return (Datum) 0;
 }
@@ -231,7 +246,7 @@ emit_link(FunctionCallInfo fcinfo, const TandemLink *link, bool in_sync, XLogRec
 
 	put_text(&row, link->name);
 	put_text(&row, link->address);
-	put_text(&row, up ? "tcp" : NULL);
+	put_text(&row, up ? (link->rdma.on ? "rdma" : "tcp") : NULL);
 	if (up)
 		put(&row, BoolGetDatum(link->encrypted));
 	else
@@ -260,6 +275,8 @@ emit_link(FunctionCallInfo fcinfo, const TandemLink *link, bool in_sync, XLogRec
 	put_pid(&row, link->pid);
 	put_pid(&row, up ? link->walsender_pid : 0);
 	put_text(&row, link->last_error);
+	put_rdma(&row, &link->rdma, up);
+	put(&row, Int64GetDatum(link->rdma.waits));
 	emit(fcinfo, &row);
 }
 
@@ -346,7 +363,7 @@ tandem_receiver(PG_FUNCTION_ARGS)
 	put_time(&row, copy.since);
 	put_text(&row, copy.primary_name);
 	put_text(&row, copy.state == TANDEM_RCV_STREAMING ? copy.address : NULL);
-	put_text(&row, copy.state == TANDEM_RCV_STREAMING ? "tcp" : NULL);
+	put_text(&row, copy.state != TANDEM_RCV_STREAMING ? NULL : copy.rdma.on ? "rdma" : "tcp");
 	if (copy.state == TANDEM_RCV_STREAMING)
 		put(&row, BoolGetDatum(copy.encrypted));
 	else
@@ -361,6 +378,7 @@ tandem_receiver(PG_FUNCTION_ARGS)
 	put_time(&row, copy.last_message);
 	put_pid(&row, live ? copy.pid : 0);
 	put_text(&row, copy.last_error);
+	put_rdma(&row, &copy.rdma, copy.state == TANDEM_RCV_STREAMING);
 	emit(fcinfo, &row);
 	return (Datum) 0;
 }

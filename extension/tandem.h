@@ -24,7 +24,7 @@
 #include "storage/spin.h"
 
 #include "compat.h"
-#include "link/conn.h"
+#include "link/switch.h"
 #include "walk.h"
 #include "watchdog/gate_rule.h"
 #include "watchdog/report.h"
@@ -51,12 +51,21 @@ extern char *tandem_async_links;
 extern int tandem_capture_at;
 extern bool tandem_lease_required;
 extern char *tandem_watchdog_directory;
+extern int tandem_transport;
+extern char *tandem_rdma_device;
+extern int tandem_rdma_gid_index; /* -1: that of the link's address */
+extern int tandem_rdma_poll_us;   /* us */
+extern int tandem_rdma_ring_size; /* kB */
 
 extern bool tandem_is_async(const char *name);
 extern bool tandem_name_is_good(const char *name);
 
-#define TANDEM_CAPTURE_WRITE 0
-#define TANDEM_CAPTURE_FLUSH 1
+#define TANDEM_CAPTURE_WRITE  0
+#define TANDEM_CAPTURE_FLUSH  1
+
+#define TANDEM_TRANSPORT_AUTO 0
+#define TANDEM_TRANSPORT_RDMA 1
+#define TANDEM_TRANSPORT_TCP  2
 
 /* -------------------------------------------------------- shared memory */
 
@@ -78,6 +87,19 @@ typedef struct TandemOffer
 } TandemOffer;
 
 #define TANDEM_MAX_OFFERS 128
+
+/* What is to be seen of RDMA on one side of a link. */
+typedef struct TandemRdma
+{
+	bool on;                 /* the ring carries the stream */
+	char reason[256];        /* by what, or why not */
+	char last_fallback[256]; /* why it was left for TCP last */
+	uint64 completions;      /* since the start, as the others */
+	uint64 bytes;
+	uint64 waits; /* for credit; the primary's side only */
+	uint64 fallbacks;
+	uint64 memory; /* registered now, bytes */
+} TandemRdma;
 
 typedef enum TandemLinkState
 {
@@ -129,6 +151,7 @@ typedef struct TandemLink
 	TimestampTz since;      /* of the present state */
 	TimestampTz last_reply; /* when the standby was last heard */
 	char last_error[256];
+	TandemRdma rdma;
 } TandemLink;
 
 typedef enum TandemGateState
@@ -209,6 +232,7 @@ typedef struct TandemReceiver
 	TimestampTz refused; /* when an error that does not pass was raised last */
 	bool diverged;       /* the last of them wants a rewind or a new seed */
 	char last_error[256];
+	TandemRdma rdma;
 } TandemReceiver;
 
 /* How long before the flush: four buckets for each power of two of us. */
@@ -388,12 +412,44 @@ handshake_refuse(LinkConn *conn, LinkReason reason, const char *message, const c
 extern void link_wake_worker(const TandemLink *link);
 extern PGDLLEXPORT void tandem_link_main(Datum arg);
 
+/* feedback.c */
+extern void feedback_take(const LinkFeedback *feedback);
+
 /* lag.c: how long ago was an LSN sent? */
 typedef struct LagTracker LagTracker;
 extern LagTracker *lag_create(void);
 extern void lag_reset(LagTracker *tracker);
 extern void lag_sent(LagTracker *tracker, XLogRecPtr lsn, TimestampTz now);
 extern TimeOffset lag_reached(LagTracker *tracker, int mode, XLogRecPtr lsn, TimestampTz now);
+
+/* rdma.c: what sendring.c and rcvring.c share. */
+typedef struct RdmaShow
+{
+	slock_t *mutex; /* of both */
+	TandemRdma *rdma;
+	bool *encrypted;
+	const char *name; /* for events */
+	uint64 completions_seen;
+	uint64 bytes_seen;
+	uint64 waits_seen;
+} RdmaShow;
+
+extern const char *rdma_why_not(const LinkConn *conn);
+extern LinkVerbs *
+rdma_open(const LinkConn *conn, bool standby, size_t limit, char *why, size_t why_size);
+extern void rdma_show_begin(RdmaShow *show, const LinkConn *conn);
+extern void rdma_show_counters(RdmaShow *show, const LinkConn *conn);
+extern void rdma_show_change(RdmaShow *show, const LinkConn *conn, LinkSwitch change);
+extern void rdma_show_reason(RdmaShow *show, const char *reason);
+
+/* sendring.c: the primary's side of RDMA, for sender.c. */
+extern int sendring_begin(TandemLink *link, LinkConn *conn);
+extern const char *sendring_frame(LinkConn *conn, const LinkHeader *header, const uint8_t *payload,
+								  const LinkHeader *stamp, bool *ended);
+extern const char *
+sendring_step(LinkConn *conn, const LinkHeader *stamp, bool *ended, long *wait_ms);
+extern void sendring_retry(void);
+extern void sendring_end(void);
 
 /* receiver.c */
 extern void receiver_install(void);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "conn.h"
+#include "ring.h"
 
 /* one frame of WAL, and room for small ones in front of and behind it */
 #define OUT_SIZE (LINK_HEADER_SIZE + LINK_MAX_PAYLOAD + 64 * 1024)
@@ -47,6 +48,7 @@ link_conn_destroy(LinkConn *conn)
 {
 	if (conn == NULL)
 		return;
+	link_ring_destroy(conn->ring);
 	conn->transport->close(conn);
 	if (conn->fd >= 0)
 		close(conn->fd);

@@ -24,6 +24,7 @@
 #define LINK_IO_ERROR  -2 /* it failed: link_conn_error() says why */
 
 typedef struct LinkConn LinkConn;
+typedef struct LinkRing LinkRing; /* ring.h */
 
 /*
  * A transport.  send and recv move some bytes and return their number, or one
@@ -86,6 +87,7 @@ struct LinkConn
 	LinkBuffer in;
 	LinkBuffer out;
 	LinkAuth auth;
+	LinkRing *ring;    /* of RDMA (switch.h), owned; NULL: never tried */
 	uint64_t bytes_in; /* on the wire above TCP, TLS records not counted */
 	uint64_t bytes_out;
 	char error[256];

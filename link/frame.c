@@ -139,6 +139,11 @@ static const struct
 	[LINK_ACK] = {32, 32},
 	[LINK_FEEDBACK] = {16, 16},
 	[LINK_NOTICE] = {4 + 2 + 2, LINK_NOTICE_MAX},
+	[LINK_RING_OFFER] = {LINK_RING_END_SIZE, LINK_RING_END_SIZE},
+	[LINK_RING_ACCEPT] = {LINK_RING_END_SIZE, LINK_RING_END_SIZE},
+	[LINK_RING_START] = {12, 12},
+	[LINK_RING_STOP] = {4 + 1 + 2, LINK_RING_STOP_MAX},
+	[LINK_RING_CREDIT] = {12, 12},
 };
 
 void
@@ -481,4 +486,92 @@ link_auth_proof_decode(const uint8_t *buf, size_t length, LinkAuthProof *msg)
 
 	get_bytes(&c, msg->proof, LINK_MAC_SIZE);
 	return finished(&c);
+}
+
+size_t
+link_ring_end_encode(const LinkRingEnd *msg, uint8_t *buf)
+{
+	uint8_t *to = buf;
+
+	to = put_uint(to, msg->generation, 4);
+	to = put_uint(to, msg->queue_pair, 4);
+	to = put_uint(to, msg->sequence, 4);
+	to = put_uint(to, msg->lid, 2);
+	to = put_uint(to, msg->mtu, 1);
+	to = put_uint(to, msg->layer, 1);
+	to = put_bytes(to, msg->gid, sizeof(msg->gid));
+	to = put_uint(to, msg->key, 4);
+	to = put_uint(to, msg->slots, 4);
+	to = put_uint(to, msg->address, 8);
+	to = put_uint(to, msg->size, 8);
+	return to - buf;
+}
+
+/* Numbers that are out of range here would be found by no verb in time. */
+bool
+link_ring_end_decode(const uint8_t *buf, size_t length, LinkRingEnd *msg)
+{
+	Cursor c = {buf, buf + length, false};
+
+	msg->generation = get_uint(&c, 4);
+	msg->queue_pair = get_uint(&c, 4);
+	msg->sequence = get_uint(&c, 4);
+	msg->lid = get_uint(&c, 2);
+	msg->mtu = get_uint(&c, 1);
+	msg->layer = get_uint(&c, 1);
+	get_bytes(&c, msg->gid, sizeof(msg->gid));
+	msg->key = get_uint(&c, 4);
+	msg->slots = get_uint(&c, 4);
+	msg->address = get_uint(&c, 8);
+	msg->size = get_uint(&c, 8);
+	return finished(&c) && msg->generation > 0 && msg->queue_pair < (1 << 24) &&
+		   msg->sequence < (1 << 24) && msg->mtu >= 1 && msg->mtu <= 5 &&
+		   (msg->layer == LINK_LAYER_INFINIBAND || msg->layer == LINK_LAYER_ETHERNET) &&
+		   msg->slots >= LINK_RING_MIN_SLOTS && msg->slots <= LINK_RING_MAX_SLOTS &&
+		   msg->size >= LINK_RING_MIN_SIZE && msg->size <= LINK_RING_MAX_SIZE &&
+		   msg->size % LINK_RING_MIN_SIZE == 0 && msg->address <= UINT64_MAX - msg->size;
+}
+
+size_t
+link_ring_mark_encode(const LinkRingMark *msg, uint8_t *buf)
+{
+	uint8_t *to = buf;
+
+	to = put_uint(to, msg->generation, 4);
+	to = put_uint(to, msg->position, 8);
+	return to - buf;
+}
+
+bool
+link_ring_mark_decode(const uint8_t *buf, size_t length, LinkRingMark *msg)
+{
+	Cursor c = {buf, buf + length, false};
+
+	msg->generation = get_uint(&c, 4);
+	msg->position = get_uint(&c, 8);
+	return finished(&c);
+}
+
+size_t
+link_ring_stop_encode(const LinkRingStop *msg, uint8_t *buf)
+{
+	uint8_t *to = buf;
+
+	to = put_uint(to, msg->generation, 4);
+	to = put_uint(to, msg->started, 1);
+	to = put_string(to, msg->reason, LINK_TEXT_SIZE);
+	return to - buf;
+}
+
+bool
+link_ring_stop_decode(const uint8_t *buf, size_t length, LinkRingStop *msg)
+{
+	Cursor c = {buf, buf + length, false};
+	uint64_t started;
+
+	msg->generation = get_uint(&c, 4);
+	started = get_uint(&c, 1);
+	msg->started = started == 1;
+	get_string(&c, msg->reason, LINK_TEXT_SIZE);
+	return finished(&c) && started <= 1;
 }

@@ -71,6 +71,14 @@ typedef enum LinkFrameType
 	LINK_FEEDBACK, /* hot_standby_feedback (LinkFeedback) */
 	LINK_NOTICE,   /* the standby closes the link for this reason (LinkNotice) */
 
+	/* RDMA: from TCP to the ring and back (link/switch.c) */
+	LINK_RING_OFFER,  /* primary: my end of a connection (LinkRingEnd) */
+	LINK_RING_ACCEPT, /* standby: my end of it, and the ring (LinkRingEnd) */
+	LINK_RING_START,  /* primary: what follows is in the ring (LinkRingMark) */
+	LINK_RING_STOP,   /* either side: it is over (LinkRingStop); from the standby,
+					   * lsn = written, where TCP goes on */
+	LINK_RING_CREDIT, /* standby: the ring is free up to here (LinkRingMark) */
+
 	LINK_TYPE_COUNT
 } LinkFrameType;
 
@@ -191,6 +199,43 @@ typedef struct LinkFeedback
 	uint32_t catalog_xmin_epoch;
 } LinkFeedback;
 
+/* How RDMA's byte stream is found: one end of a connection of two queue pairs. */
+typedef struct LinkRingEnd
+{
+	uint32_t generation; /* of this link's attempts, from 1 on */
+	uint32_t queue_pair;
+	uint32_t sequence; /* of the first packet, 24 bits */
+	uint16_t lid;      /* InfiniBand only */
+	uint8_t mtu;       /* 1: 256 bytes ... 5: 4096 bytes */
+	uint8_t layer;     /* LINK_LAYER_... */
+	uint8_t gid[16];
+	uint32_t key;     /* of the ring's memory; 0 in an offer */
+	uint32_t slots;   /* most frames in the ring; in an offer, that it can have */
+	uint64_t address; /* of the ring's first byte; 0 in an offer */
+	uint64_t size;    /* of the ring, bytes; in an offer, the most it can use */
+} LinkRingEnd;
+
+#define LINK_LAYER_INFINIBAND 1
+#define LINK_LAYER_ETHERNET   2
+
+#define LINK_RING_MIN_SIZE    (2 * 1024 * 1024)
+#define LINK_RING_MAX_SIZE    (1024 * 1024 * 1024)
+#define LINK_RING_MIN_SLOTS   16
+#define LINK_RING_MAX_SLOTS   65536
+
+typedef struct LinkRingMark
+{
+	uint32_t generation;
+	uint64_t position; /* bytes since the ring's beginning, laps included */
+} LinkRingMark;
+
+typedef struct LinkRingStop
+{
+	uint32_t generation;
+	bool started; /* the sender has sent, or taken, LINK_RING_START */
+	char reason[LINK_TEXT_SIZE];
+} LinkRingStop;
+
 typedef struct LinkAuthClient
 {
 	uint64_t id;
@@ -211,7 +256,9 @@ typedef struct LinkAuthProof
 /* largest payload each encoder below can produce, bytes */
 #define LINK_HELLO_MAX \
 	(8 + 4 + 4 + 8 + 8 + 8 + 4 + 8 + 8 + 2 * (2 + LINK_NAME_SIZE) + 2 + LINK_MAX_HISTORY * 32)
-#define LINK_NOTICE_MAX (4 + 2 + LINK_TEXT_SIZE + 2 + LINK_TEXT_SIZE)
+#define LINK_NOTICE_MAX    (4 + 2 + LINK_TEXT_SIZE + 2 + LINK_TEXT_SIZE)
+#define LINK_RING_END_SIZE (4 + 4 + 4 + 2 + 1 + 1 + 16 + 4 + 4 + 8 + 8)
+#define LINK_RING_STOP_MAX (4 + 1 + 2 + LINK_TEXT_SIZE)
 
 /*
  * Header: encode computes both CRCs; 'payload' may be NULL when length is 0.
@@ -246,5 +293,11 @@ extern size_t link_auth_server_encode(const LinkAuthServer *msg, uint8_t *buf);
 extern bool link_auth_server_decode(const uint8_t *buf, size_t length, LinkAuthServer *msg);
 extern size_t link_auth_proof_encode(const LinkAuthProof *msg, uint8_t *buf);
 extern bool link_auth_proof_decode(const uint8_t *buf, size_t length, LinkAuthProof *msg);
+extern size_t link_ring_end_encode(const LinkRingEnd *msg, uint8_t *buf);
+extern bool link_ring_end_decode(const uint8_t *buf, size_t length, LinkRingEnd *msg);
+extern size_t link_ring_mark_encode(const LinkRingMark *msg, uint8_t *buf);
+extern bool link_ring_mark_decode(const uint8_t *buf, size_t length, LinkRingMark *msg);
+extern size_t link_ring_stop_encode(const LinkRingStop *msg, uint8_t *buf);
+extern bool link_ring_stop_decode(const uint8_t *buf, size_t length, LinkRingStop *msg);
 
 #endif /* TANDEM_LINK_FRAME_H */

@@ -72,6 +72,9 @@ check_payload(LinkFrameType type, const uint8_t *payload, size_t length)
 		LinkAuthClient client;
 		LinkAuthServer server;
 		LinkAuthProof proof;
+		LinkRingEnd ring_end;
+		LinkRingMark ring_mark;
+		LinkRingStop ring_stop;
 	} msg;
 	size_t skip = 0;
 	size_t n;
@@ -97,6 +100,11 @@ check_payload(LinkFrameType type, const uint8_t *payload, size_t length)
 		CASE(LINK_WELCOME, welcome);
 		CASE(LINK_ACK, ack);
 		CASE(LINK_FEEDBACK, feedback);
+		case LINK_RING_OFFER:
+			CASE(LINK_RING_ACCEPT, ring_end);
+		case LINK_RING_START:
+			CASE(LINK_RING_CREDIT, ring_mark);
+			CASE(LINK_RING_STOP, ring_stop);
 		case LINK_REFUSE:
 			CASE(LINK_NOTICE, notice);
 #undef CASE

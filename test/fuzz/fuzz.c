@@ -141,6 +141,40 @@ random_payload(Rng *rng, LinkFrameType type, uint8_t *to)
 			random_bytes(rng, to, length);
 			return length;
 		}
+		case LINK_RING_OFFER:
+		case LINK_RING_ACCEPT:
+		{
+			LinkRingEnd msg = {.generation = 1 + below(rng, UINT32_MAX),
+							   .queue_pair = below(rng, 1 << 24),
+							   .sequence = below(rng, 1 << 24),
+							   .lid = edgy(rng),
+							   .mtu = 1 + below(rng, 5),
+							   .layer = 1 + below(rng, 2),
+							   .key = edgy(rng),
+							   .slots = LINK_RING_MIN_SLOTS +
+										below(rng, LINK_RING_MAX_SLOTS - LINK_RING_MIN_SLOTS + 1),
+							   .address = edgy(rng) / 2,
+							   .size = LINK_RING_MIN_SIZE * (1 + (uint64_t) below(rng, 512))};
+
+			random_bytes(rng, msg.gid, sizeof(msg.gid));
+			return link_ring_end_encode(&msg, to);
+		}
+		case LINK_RING_START:
+		case LINK_RING_CREDIT:
+		{
+			LinkRingMark msg = {edgy(rng), edgy(rng)};
+
+			return link_ring_mark_encode(&msg, to);
+		}
+		case LINK_RING_STOP:
+		{
+			static LinkRingStop stop;
+
+			stop.generation = edgy(rng);
+			stop.started = one_in(rng, 2);
+			random_string(rng, stop.reason, sizeof(stop.reason));
+			return link_ring_stop_encode(&stop, to);
+		}
 		case LINK_AUTH_CLIENT:
 			random_bytes(rng, to, 8 + LINK_NONCE_SIZE);
 			return 8 + LINK_NONCE_SIZE;

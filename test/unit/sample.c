@@ -182,6 +182,36 @@ sample_payload(LinkFrameType type, uint8_t *payload)
 
 			return link_feedback_encode(&msg, payload);
 		}
+		case LINK_RING_OFFER:
+		case LINK_RING_ACCEPT:
+		{
+			LinkRingEnd msg = {.generation = 0x01020304,
+							   .queue_pair = 0x00ABCDEF,
+							   .sequence = 0x00123456,
+							   .lid = 0x0A0B,
+							   .mtu = 3,
+							   .layer = LINK_LAYER_ETHERNET,
+							   .key = 0xDEADBEE5,
+							   .slots = 1024,
+							   .address = UINT64_C(0x00007F1122334000),
+							   .size = 16 * 1024 * 1024};
+
+			fill_bytes(msg.gid, sizeof(msg.gid), 6);
+			return link_ring_end_encode(&msg, payload);
+		}
+		case LINK_RING_START:
+		case LINK_RING_CREDIT:
+		{
+			LinkRingMark msg = {.generation = 3, .position = UINT64_C(0x1122334455667788)};
+
+			return link_ring_mark_encode(&msg, payload);
+		}
+		case LINK_RING_STOP:
+		{
+			LinkRingStop msg = {.generation = 3, .started = true, .reason = "transport retry"};
+
+			return link_ring_stop_encode(&msg, payload);
+		}
 		case LINK_TYPE_COUNT:
 			break;
 	}

@@ -596,6 +596,8 @@ test_out_of_order(void **state)
 		{LINK_AUTH_CLIENT, 40}, {LINK_AUTH_SERVER, 64}, {LINK_AUTH_PROOF, 32}, {LINK_HELLO, 58},
 		{LINK_WELCOME, 6},      {LINK_REFUSE, 8},       {LINK_WAL, 100},       {LINK_BOUND, 0},
 		{LINK_HANDOVER, 0},     {LINK_ACK, 32},         {LINK_FEEDBACK, 16},   {LINK_NOTICE, 8},
+		{LINK_RING_OFFER, 56},  {LINK_RING_ACCEPT, 56}, {LINK_RING_START, 12}, {LINK_RING_STOP, 7},
+		{LINK_RING_CREDIT, 12},
 	};
 	static const uint8_t zeros[128];
 	uint8_t key[LINK_KEY_SIZE] = {1};

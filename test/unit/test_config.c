@@ -515,7 +515,10 @@ test_manual_page(void **state)
 				 strcmp(section, "node") == 0 || strcmp(section, "resource") == 0 ? " NAME" : "");
 		from = strstr(page, title);
 		if (from == NULL)
+		{
 			fail_msg("no section [%s] in tandem.conf.5", section);
+			return;
+		}
 		to = strstr(from + 1, "\n.SH ");
 		assert_non_null(to);
 		saved = *to;

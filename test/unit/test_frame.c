@@ -23,6 +23,9 @@ static const struct
 	{LINK_WAL, 1, 262144},      {LINK_BOUND, 0, 0},
 	{LINK_HANDOVER, 0, 0},      {LINK_ACK, 32, 32},
 	{LINK_FEEDBACK, 16, 16},    {LINK_NOTICE, 8, LINK_NOTICE_MAX},
+	{LINK_RING_OFFER, 56, 56},  {LINK_RING_ACCEPT, 56, 56},
+	{LINK_RING_START, 12, 12},  {LINK_RING_STOP, 7, LINK_RING_STOP_MAX},
+	{LINK_RING_CREDIT, 12, 12},
 };
 
 static void
@@ -84,7 +87,7 @@ test_type_numbers(void **state)
 	(void) state;
 	for (int i = 0; i < (int) (sizeof(limits) / sizeof(limits[0])); i++)
 		assert_int_equal(limits[i].type, i + 1);
-	assert_int_equal(LINK_TYPE_COUNT, 13);
+	assert_int_equal(LINK_TYPE_COUNT, 18);
 	assert_int_equal(LINK_FLAG_REPLY, 1);
 	assert_int_equal(LINK_FLAG_WRITES, 2);
 	assert_int_equal(LINK_FLAG_APPLIES, 4);
@@ -134,7 +137,7 @@ test_every_type(void **state)
 	{
 		LinkHeader header;
 		uint8_t buf[SAMPLE_MAX];
-		bool known = type >= 1 && type <= 12;
+		bool known = type >= 1 && type < LINK_TYPE_COUNT;
 		size_t length = sample_frame(known ? (LinkFrameType) type : LINK_BOUND, buf);
 
 		buf[AT_TYPE] = type;

@@ -40,6 +40,9 @@ CODEC(welcome, LinkWelcome)
 CODEC(notice, LinkNotice)
 CODEC(ack, LinkAck)
 CODEC(feedback, LinkFeedback)
+CODEC(ring_end, LinkRingEnd)
+CODEC(ring_mark, LinkRingMark)
+CODEC(ring_stop, LinkRingStop)
 
 static const Codec codecs[] = {
 	{LINK_AUTH_CLIENT, sizeof(LinkAuthClient), auth_client_decode, auth_client_encode},
@@ -51,6 +54,11 @@ static const Codec codecs[] = {
 	{LINK_NOTICE, sizeof(LinkNotice), notice_decode, notice_encode},
 	{LINK_ACK, sizeof(LinkAck), ack_decode, ack_encode},
 	{LINK_FEEDBACK, sizeof(LinkFeedback), feedback_decode, feedback_encode},
+	{LINK_RING_OFFER, sizeof(LinkRingEnd), ring_end_decode, ring_end_encode},
+	{LINK_RING_ACCEPT, sizeof(LinkRingEnd), ring_end_decode, ring_end_encode},
+	{LINK_RING_START, sizeof(LinkRingMark), ring_mark_decode, ring_mark_encode},
+	{LINK_RING_STOP, sizeof(LinkRingStop), ring_stop_decode, ring_stop_encode},
+	{LINK_RING_CREDIT, sizeof(LinkRingMark), ring_mark_decode, ring_mark_encode},
 };
 
 #define CODEC_COUNT (sizeof(codecs) / sizeof(codecs[0]))
@@ -326,6 +334,62 @@ test_contradictions(void **state)
 	assert_false(DECODE(hello, buf, length, &hello2));
 }
 
+/* What an end of a ring may say: each field at its limits. */
+static void
+test_ring_end_ranges(void **state)
+{
+	static const struct
+	{
+		int at;
+		int bytes;
+		uint64_t value;
+		bool good;
+	} cases[] = {
+		{0, 4, 0, false},       {0, 4, 1, true},
+		{4, 4, 1 << 24, false}, {4, 4, (1 << 24) - 1, true},
+		{8, 4, 1 << 24, false}, {8, 4, (1 << 24) - 1, true},
+		{14, 1, 0, false},      {14, 1, 1, true},
+		{14, 1, 5, true},       {14, 1, 6, false},
+		{15, 1, 0, false},      {15, 1, 1, true},
+		{15, 1, 3, false},      {36, 4, 15, false},
+		{36, 4, 16, true},      {36, 4, 65536, true},
+		{36, 4, 65537, false},  {40, 8, UINT64_MAX, false},
+		{40, 8, 0, true},       {48, 8, 0, false},
+		{48, 8, 2097152, true}, {48, 8, 2097152 + 64, false},
+		{48, 8, 1 << 30, true}, {48, 8, (1 << 30) + 2097152, false},
+	};
+
+	(void) state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		uint8_t buf[LINK_RING_END_SIZE];
+		LinkRingEnd out;
+		size_t length = sample_payload(LINK_RING_ACCEPT, buf);
+
+		poke(buf + cases[i].at, cases[i].value, cases[i].bytes);
+		if (DECODE(ring_end, buf, length, &out) != cases[i].good)
+			fail_msg("case %zu", i);
+	}
+}
+
+/* A flag in a byte is 0 or 1. */
+static void
+test_ring_stop_flag(void **state)
+{
+	uint8_t buf[LINK_RING_STOP_MAX];
+	LinkRingStop out;
+	size_t length = sample_payload(LINK_RING_STOP, buf);
+
+	(void) state;
+	for (int value = 0; value < 256; value++)
+	{
+		poke(buf + 4, value, 1);
+		assert_int_equal(DECODE(ring_stop, buf, length, &out), value <= 1);
+		if (value <= 1)
+			assert_int_equal(out.started, value);
+	}
+}
+
 static void
 test_notice_reason(void **state)
 {
@@ -368,6 +432,7 @@ static const StringCase strings[] = {
 	{"refuse hint", LINK_REFUSE, 4 + 2, 0, 1023, offsetof(LinkNotice, hint)},
 	{"notice message", LINK_NOTICE, 4, 2, 1023, offsetof(LinkNotice, message)},
 	{"notice hint", LINK_NOTICE, 4 + 2, 0, 1023, offsetof(LinkNotice, hint)},
+	{"stop reason", LINK_RING_STOP, 4 + 1, 0, 1023, offsetof(LinkRingStop, reason)},
 };
 
 static const Codec *
@@ -570,7 +635,8 @@ main(void)
 		cmocka_unit_test(test_payload_round_trip),   cmocka_unit_test(test_payload_lengths),
 		cmocka_unit_test(test_payload_bit_flips),    cmocka_unit_test(test_payload_layout),
 		cmocka_unit_test(test_field_limits),         cmocka_unit_test(test_contradictions),
-		cmocka_unit_test(test_notice_reason),        cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_notice_reason),        cmocka_unit_test(test_ring_end_ranges),
+		cmocka_unit_test(test_ring_stop_flag),       cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_unterminated_strings), cmocka_unit_test(test_history_counts),
 		cmocka_unit_test(test_largest_messages),
 	};
