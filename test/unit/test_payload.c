@@ -192,7 +192,7 @@ test_payload_layout(void **state)
 	assert_int_equal(peek(buf + 76, 2), 2);
 	for (int i = 0; i < 2; i++)
 	{
-		const uint8_t *at = buf + 70 + 32 * i;
+		const uint8_t *at = buf + 78 + 32 * i;
 
 		assert_true(peek(at, 8) == hello.history.entry[i].term);
 		assert_int_equal(peek(at + 8, 4), hello.history.entry[i].incarnation);
@@ -425,8 +425,8 @@ typedef struct StringCase
 } StringCase;
 
 static const StringCase strings[] = {
-	{"hello node", LINK_HELLO, 52, 2 + 2, 63, offsetof(LinkHello, node_name)},
-	{"hello slot", LINK_HELLO, 52 + 2, 2, 63, offsetof(LinkHello, slot_name)},
+	{"hello node", LINK_HELLO, 60, 2 + 2, 63, offsetof(LinkHello, node_name)},
+	{"hello slot", LINK_HELLO, 60 + 2, 2, 63, offsetof(LinkHello, slot_name)},
 	{"welcome node", LINK_WELCOME, 4, 0, 63, offsetof(LinkWelcome, node_name)},
 	{"refuse message", LINK_REFUSE, 4, 2, 1023, offsetof(LinkNotice, message)},
 	{"refuse hint", LINK_REFUSE, 4 + 2, 0, 1023, offsetof(LinkNotice, hint)},
