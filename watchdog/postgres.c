@@ -449,7 +449,11 @@ look_for_directory(Postgres *p)
 {
 	PgPlace now = {.path = p->place.path};
 
-	if (p->pid == 0 || (pg_place_look(&now) && now.dev == p->place.dev && now.ino == p->place.ino))
+	if (p->pid == 0)
+		return;
+	errno = 0;
+	if (pg_place_look(&now) ? now.dev == p->place.dev && now.ino == p->place.ino
+							: errno != ENOENT && errno != ENOTDIR)
 		return;
 	if (!p->signalled)
 		postgres_told(p, "stop",

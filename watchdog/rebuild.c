@@ -38,11 +38,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOOK_LIMIT      30000000
-#define DRY_LIMIT       600000000
-#define ROOM_TO_LEAVE   (UINT64_C(256) * 1024 * 1024)
-#define HISTORY_SIZE    65536
-#define MAX_TABLESPACES (REBUILD_MAX_PLACES - 2)
+#define LOOK_LIMIT       30000000
+#define CHECKPOINT_LIMIT 600000000
+#define DRY_LIMIT        600000000
+#define ROOM_TO_LEAVE    (UINT64_C(256) * 1024 * 1024)
+#define HISTORY_SIZE     65536
+#define MAX_TABLESPACES  (REBUILD_MAX_PLACES - 2)
 
 struct Rebuild
 {
@@ -64,6 +65,7 @@ struct Rebuild
 	/* what the primary said */
 	uint32_t timeline;   /* now */
 	uint32_t checkpoint; /* of its latest checkpoint */
+	bool checkpointed;   /* it has been asked for one */
 	bool slot;           /* this node's slot is there, and free */
 	int ntablespaces;
 	char tablespace[MAX_TABLESPACES][CONFIG_PATH_SIZE];
@@ -310,10 +312,15 @@ cleaned_up(void *user, void *data, int result)
 	(void) data;
 	(void) result;
 	r->cleaner = NULL;
+	if (r->runs)
+		end(r, true);
 }
 
-/* Remove the old copy: it may take long, and the new one can run meanwhile. */
-static void
+/*
+ * Remove the old copy.  PostgreSQL waits for it: starting after a base backup it would flush every
+ * file it finds in the data directory.  False if it cannot be done now.
+ */
+static bool
 start_cleaner(Rebuild *r, const RebuildNote *note)
 {
 	RebuildJob *job = calloc(1, sizeof(RebuildJob));
@@ -324,11 +331,11 @@ start_cleaner(Rebuild *r, const RebuildNote *note)
 					 .user = r};
 
 	if (job == NULL)
-		return;
+		return false;
 	job->note = *note;
 	job->clean_old = job->clean_seed = true;
 	task_forget(r->cleaner);
-	(void) task_run(&r->cleaner, r->event, &spec);
+	return task_run(&r->cleaner, r->event, &spec) == 0;
 }
 
 static void
@@ -341,8 +348,8 @@ arranged(void *user, void *data, int result)
 		return;
 	say_kept(r, "seed", job);
 	tell(r, "seed", "seeded from \"%s\"", r->config->node[r->from].name);
-	start_cleaner(r, &r->note);
-	end(r, true);
+	if (!start_cleaner(r, &r->note))
+		end(r, true);
 }
 
 static void
@@ -452,7 +459,7 @@ clear_leftovers(Rebuild *r)
 
 	rebuild_note_read(r->config, &note);
 	if (note.phase == REBUILD_NONE && rebuild_leftovers(r->config, &note))
-		start_cleaner(r, &note);
+		(void) start_cleaner(r, &note);
 }
 
 static void
@@ -661,6 +668,42 @@ rebuild_cleaned(Rebuild *r, bool ok, const char *text)
 
 /* ---------- looking at the primary ---------- */
 
+static void start_look(Rebuild *r);
+
+static void
+checkpoint_ended(void *user, int status, const char *output)
+{
+	Rebuild *r = user;
+
+	r->program = NULL;
+	if (status != 0)
+		fail(r, "could not make a checkpoint on \"%s\", which pg_rewind needs: %s (%s)",
+			 r->config->node[r->from].name, last_line(output), program_status_text(status));
+	else
+		start_look(r);
+}
+
+/*
+ * pg_rewind takes the primary's timeline from its latest checkpoint.  The one after a promotion is
+ * spread over minutes.
+ */
+static void
+start_checkpoint(Rebuild *r)
+{
+	ProgramSpec spec = {.done = checkpoint_ended, .limit = CHECKPOINT_LIMIT};
+	int n = 0;
+
+	spec.argv[n++] = program_path(r, "psql");
+	spec.argv[n++] = "-XAtqw";
+	spec.argv[n++] = "-d";
+	spec.argv[n++] = r->conninfo;
+	spec.argv[n++] = "-c";
+	spec.argv[n++] = "CHECKPOINT";
+	spec.argv[n] = NULL;
+	r->checkpointed = true;
+	run_program(r, &spec);
+}
+
 static void
 decide(Rebuild *r)
 {
@@ -669,6 +712,8 @@ decide(Rebuild *r)
 	if (r->seed || r->note.phase == REBUILD_REWIND ||
 		rebuild_control(r->config->data_directory, &control) < 0)
 		start_seed(r);
+	else if (r->checkpoint != r->timeline && !r->checkpointed)
+		start_checkpoint(r);
 	else if (r->checkpoint != r->timeline)
 		fail(r, "waiting for \"%s\" to complete a checkpoint on timeline %u",
 			 r->config->node[r->from].name, r->timeline);
@@ -803,6 +848,7 @@ rebuild_start(Rebuild *r, int from, uint64_t copy, bool seed)
 	r->runs = true;
 	r->from = from;
 	r->seed = seed;
+	r->checkpointed = false;
 	r->error[0] = '\0';
 	show(r, seed ? "seed" : "rewind");
 	rebuild_note_read(r->config, &r->note);

@@ -271,7 +271,6 @@ void
 bed_promote_beta(Bed *b)
 {
 	bed_shell(AS "%s/pg_ctl -w -s -D %s promote", bed_bin(), b->other);
-	bed_ask(b, b->other_port, "CHECKPOINT");
 }
 
 /* ---------- the room ---------- */
