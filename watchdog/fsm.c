@@ -218,6 +218,10 @@ fsm_check_config(const FsmConfig *cfg)
 		return "at least two voters are needed";
 	if (cfg->isolation_continue && (cfg->fence || fsm_count_bits(cfg->voters) > 2))
 		return "on_isolation = continue is refused with a witness or a fence agent"; /* rule 20 */
+	if (cfg->isolation_continue &&
+		cfg->peer_timeout + cfg->timing.heartbeat >= cfg->timing.validity)
+		return "with on_isolation = continue a silent peer must be dropped while the lease lasts: "
+			   "peer_timeout + heartbeat < V = (lease - margin) / 1.01 - stop_budget does not hold";
 	if (cfg->peer_timeout <= 0 || cfg->probe_timeout <= 0 || cfg->pg_retry <= 0)
 		return "time-outs must be greater than 0";
 	return NULL;

@@ -30,6 +30,7 @@
 
 #include "control.h"
 
+#define FULL_RETRY      INT64_C(10000000) /* us: how often a full disk is handed over from */
 #define HAND_OVER_LIMIT INT64_C(20000000) /* us: when the host goes down */
 
 static bool
@@ -390,6 +391,24 @@ look_for_refusal(Manager *m, const PostgresLook *look)
 	manager_rebuild(m, false);
 }
 
+/*
+ * No room for WAL is left here.  PostgreSQL may answer its probe for a while yet, and a restart
+ * makes no room: the standby in sync takes over.  Tried again, because there may be one later.
+ */
+static void
+leave_full_disk(Manager *m, const PostgresLook *look)
+{
+	FsmInput in = manager_operator_input(FSM_OP_SWITCHOVER);
+	int64_t now = lease_file_now();
+
+	if (!look->full || look->state != FSM_PG_PRIMARY || m->fsm.state != FSM_IN_SYNC ||
+		m->fsm.paused || m->config.fsm.dr || now - m->left_full_at < FULL_RETRY)
+		return;
+	m->left_full_at = now;
+	manager_event(m, "alarm", "no room is left for WAL on this node: handing over");
+	manager_input(m, &in);
+}
+
 static void
 pg_changed(void *user)
 {
@@ -410,6 +429,7 @@ pg_changed(void *user)
 	if (manager_look(&m->config, look, &m->cell, lease_file_now(), &in.pg))
 		manager_input(m, &in);
 	look_for_refusal(m, look);
+	leave_full_disk(m, look);
 }
 
 static void

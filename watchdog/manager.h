@@ -75,6 +75,7 @@ typedef struct Manager
 		char text[256];
 	} reply; /* of the decision core to an operator */
 	FsmPgState told_pg;
+	int64_t left_full_at; /* when a full disk was last handed over from */
 	int64_t caught_up_at; /* loss.c: when this standby last held all that its primary spoke of */
 	uint64_t nevents;     /* ever */
 	ManagerEvent events[MANAGER_MAX_EVENTS];

@@ -223,7 +223,7 @@ adopt(Postgres *p, pid_t pid)
 	p->found_at = p->progress_at = p->work_at = p->now;
 	p->work = 0;
 	p->recovered_at = 0;
-	p->works = p->signalled = p->mute_told = p->silent = p->full = false;
+	p->works = p->signalled = p->mute_told = p->silent = p->look.full = false;
 	p->probe_at = p->now;
 	p->slots_at = p->now;
 	p->text[0] = '\0';
@@ -335,13 +335,13 @@ on_probe(void *user, const PgProbeResult *result)
 	p->look.answered = result->answered;
 	if (result->answered)
 		p->look.answered_at = p->now;
-	if (result->full != p->full)
+	if (result->full != p->look.full)
 	{
-		p->full = result->full;
+		p->look.full = result->full;
 		postgres_told(p, "probe",
-					  p->full ? "no room is left on the disk of the WAL: %s"
-							  : "there is room again on the disk of the WAL%s",
-					  p->full ? result->text : "");
+					  p->look.full ? "no room is left on the disk of the WAL: %s"
+								   : "there is room again on the disk of the WAL%s",
+					  p->look.full ? result->text : "");
 	}
 	/* a standby may have been set up not to answer (hot_standby = off) */
 	if (p->recovered_at != 0 && (result->answered || (standby && result->not_yet)))

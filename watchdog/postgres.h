@@ -38,6 +38,7 @@ typedef struct PostgresLook
 	pid_t postmaster;    /* 0: none */
 	bool answered;       /* the last probe was answered in time */
 	int64_t answered_at; /* CLOCK_BOOTTIME us */
+	bool full;           /* the last probe found no room on the disk of the WAL */
 	bool reported;       /* report is of the present postmaster and not older than 1 s */
 	WatchReport report;  /* the extension's last */
 	const char *text;    /* why broken, or what the last program said; never NULL */

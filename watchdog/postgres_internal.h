@@ -83,7 +83,6 @@ struct Postgres
 	/* probes */
 	PgProbe *probe;
 	int64_t probe_at; /* the next one */
-	bool full;        /* told: no room for WAL */
 	bool silent;      /* told: does not answer */
 	PgProbe *query;
 	int64_t slots_at; /* the next look at the slots */
@@ -103,6 +102,7 @@ struct Postgres
 	Program *server;
 	PgUnit *unit;
 	int64_t promoted_at; /* the last signal to promote */
+	int64_t follow_at;   /* not before: it failed */
 	const LeaseFile *lease;
 
 	/* rewind and seed */

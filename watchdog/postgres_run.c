@@ -33,6 +33,7 @@
 #define FOUND_LIMIT    3000000  /* us: systemd says it is started, and there is no postmaster */
 #define UNIT_LIMIT     90000000 /* a start job without an answer */
 #define PROMOTE_AGAIN  2000000
+#define FOLLOW_RETRY   2000000  /* after files could not be written */
 #define STOP_LIMIT     30000000 /* of a fast shutdown before a rebuild */
 #define REBUILD_PAUSE  10000000 /* after one that failed */
 #define PROGRESS_EVERY 30000000 /* a line about a rewind or seed */
@@ -385,8 +386,13 @@ follow_written(void *user, void *data, int result)
 	p->task = NULL;
 	p->now = lease_file_now();
 	if (result < 0)
+	{
+		/* a full disk, say: nobody asks again, so the goal stays */
 		postgres_told(p, "follow", "could not %s: %s", f->failed, strerror(-result));
-	else if (result > 0 && p->pidfd >= 0)
+		p->follow_at = p->now + FOLLOW_RETRY;
+		return;
+	}
+	if (result > 0 && p->pidfd >= 0)
 	{
 		(void) pg_process_signal(p->pidfd, SIGHUP);
 		if (f->node >= 0)
@@ -432,7 +438,7 @@ advance_standby(Postgres *p)
 		if (p->broken == NULL && !p->single)
 			begin_start(p, true, p->node);
 	}
-	else if (postgres_has_role(p, WATCH_STANDBY) && p->task == NULL)
+	else if (postgres_has_role(p, WATCH_STANDBY) && p->task == NULL && p->now >= p->follow_at)
 	{
 		if (!run_files(p, true, p->node, false, follow_written))
 			p->goal = GOAL_NONE;

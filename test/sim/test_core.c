@@ -279,6 +279,10 @@ test_config(void)
 	check(fsm_check_config(&n.cfg) != NULL, "rule 20: continue is refused with a witness");
 	n.cfg.voters = 3;
 	check(fsm_check_config(&n.cfg) == NULL, "rule 20: continue is allowed without");
+	n.cfg.peer_timeout = 800 * MS;
+	check(fsm_check_config(&n.cfg) != NULL,
+		  "rule 20: continue is refused where the lease would end before the peer is dropped");
+	n.cfg.peer_timeout = 600 * MS;
 	n.cfg.fence = true;
 	check(fsm_check_config(&n.cfg) != NULL, "rule 20: continue is refused with a fence agent");
 	n.cfg.isolation_continue = false;
