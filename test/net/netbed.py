@@ -54,14 +54,23 @@ def poll(condition, seconds=PATIENCE, interval=0.02):
         time.sleep(interval)
 
 
+def stays(condition, seconds):
+    """True if condition() is true all that time: for what must not happen."""
+    return poll(lambda: not condition(), seconds) is None
+
+
 def run(argv, check=True, **options):
     """Runs a command; its output is in the result, both streams in one."""
     options.setdefault("timeout", PATIENCE)
     if "input" not in options:
         options.setdefault("stdin", subprocess.DEVNULL)
-    result = subprocess.run(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
-    )
+    try:
+        result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                                **options)
+    except subprocess.TimeoutExpired as e:
+        said = e.output or b""
+        raise BedError(f"{' '.join(argv)}: no end after {e.timeout} s\n"
+                       f"{said if isinstance(said, str) else said.decode(errors='replace')}") from None
     if check and result.returncode != 0:
         raise BedError(f"{' '.join(argv)}: exit status {result.returncode}\n{result.stdout}")
     return result
@@ -245,6 +254,9 @@ class Host:
             self.init.stdout.close()
             self.init = None
             self.pid = None
+            # Now, and not when the kernel gets round to it: the next boot makes them again.
+            for network in self.networks:
+                run(["ip", "link", "del", self.port(network)], check=False)  # it may be gone already
 
     def up(self):
         return self.init is not None
@@ -308,6 +320,15 @@ class Bed:
         for network in NETWORKS:
             run(["ip", "link", "add", network, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0"])
             run(["ip", "link", "set", network, "up"])
+
+    def end(self):
+        """All hosts are switched off and the switch is gone; another bed may be made."""
+        for host in self.hosts.values():
+            host.off()
+        self.hosts.clear()
+        self.restore()
+        for network in NETWORKS:
+            run(["ip", "link", "del", network])
 
     def host(self, name, number, networks=("front", "back")):
         host = Host(self, name, number, networks)

@@ -118,7 +118,10 @@ class Node:
 
     def ask(self, sql):
         """The same, or None if there is no answer."""
-        return self.psql(sql, check=False) if self.host.up() else None
+        try:
+            return self.psql(sql, check=False, timeout=5) if self.host.up() else None
+        except BedError:
+            return None  # it hangs
 
     def wait(self, sql, seconds=PATIENCE):
         """Until the query gives "t"."""
@@ -149,14 +152,14 @@ class Load:
 
     count = 0
 
-    def __init__(self, host, address, clients=2, rate=None, timeout=None, quiet=False):
+    def __init__(self, host, address, clients=2, rate=None, timeout=None, options="", user="app"):
         if not os.access(LEDGER, os.X_OK):
             raise BedError(f"there is no {LEDGER}: run make in test/client")
         Load.count += 1
         self.host = host
         self.file = os.path.join(host.disk, f"ledger.{Load.count}")
         self.log = self.file + ".log"
-        conninfo = f"host={address} user=postgres dbname=postgres"
+        conninfo = f"host={address} user={user} dbname=postgres {options}"
         argv = [LEDGER, "run", "--conninfo", conninfo, "--file", self.file, "--times", self.file + ".times",
                 "--clients", str(clients), "--first", str(100 * Load.count)]
         if rate:
@@ -213,4 +216,6 @@ class Load:
 
 
 def make_table(node):
-    node.psql("CREATE TABLE ledger (client int, seq bigint, PRIMARY KEY (client, seq))", local=False)
+    """The clients' table; theirs is an ordinary role."""
+    node.psql("CREATE ROLE app LOGIN; CREATE TABLE ledger (client int, seq bigint, PRIMARY KEY (client, seq)); "
+              "ALTER TABLE ledger OWNER TO app", local=False)
