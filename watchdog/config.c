@@ -509,6 +509,19 @@ read_settings(Reading *r)
 
 /* ---------- what must hold between them ---------- */
 
+/* An agent gets these from tandemd, or does not do what tandemd thinks it does. */
+static bool
+sets_action(const char *options)
+{
+	const char *p = options[0] != '\0' ? options : NULL;
+	char part[CONFIG_PATH_SIZE];
+
+	while (config_next_part(&p, ';', part))
+		if (strncmp(part, "action=", 7) == 0 || strncmp(part, "option=", 7) == 0)
+			return true;
+	return false;
+}
+
 static bool
 check_nodes(Reading *r)
 {
@@ -536,6 +549,9 @@ check_nodes(Reading *r)
 			return wrong(r, NULL, "node", n->name, "voter", "a witness does nothing but vote");
 		if (n->fence_options[0] != '\0' && n->fence[0] == '\0')
 			return wrong(r, NULL, "node", n->name, "fence_options", "there is no fence agent");
+		if (sets_action(n->fence_options))
+			return wrong(r, NULL, "node", n->name, "fence_options",
+						 "the action is chosen by tandemd");
 		if (!n->witness && n->voter)
 		{
 			data++;

@@ -227,8 +227,24 @@ notify(Manager *m)
 }
 
 /*
+ * Other services run while this node is primary and open.  A primary that is not (yet) ours, as
+ * after a restart of tandemd, says nothing about them: FSM_A_VIP_REMOVE does if it is given up.
+ */
+static void
+follow_resources(Manager *m)
+{
+	FsmPgState pg = postgres_look(m->postgres)->state;
+
+	resources_pause(m->resources, m->fsm.paused);
+	if (m->fsm.vip)
+		resources_want(m->resources, true);
+	else if (pg != FSM_PG_PRIMARY && pg != FSM_PG_UNKNOWN)
+		resources_want(m->resources, false);
+}
+
+/*
  * What follows from the state rather than from an action.  The kernel's watchdog is armed while
- * this node may be primary; other services run while it is primary and open.
+ * this node may be primary.
  */
 static void
 follow_state(Manager *m)
@@ -239,8 +255,7 @@ follow_state(Manager *m)
 		device_hold(m->device, m->cell.deadline);
 	else if (postgres_look(m->postgres)->state != FSM_PG_PRIMARY)
 		device_hold(m->device, 0);
-	if (!m->fsm.paused)
-		resources_want(m->resources, m->fsm.vip);
+	follow_resources(m);
 	manager_loss_tick(m);
 }
 
@@ -472,6 +487,12 @@ resources_told(void *user, const char *name, const char *text, bool hand_over)
 }
 
 static void
+device_told(void *user, const char *text)
+{
+	manager_event(user, "fence", "watchdog device: %s", text);
+}
+
+static void
 network_told(void *user, const char *text)
 {
 	manager_event(user, "network", "%s", text);
@@ -686,7 +707,7 @@ open_data_rooms(Manager *m)
 	if (r >= 0)
 		r = resources_new(&m->resources, c, m->event, resources_told, m);
 	if (r >= 0)
-		r = device_new(&m->device, c, m->event);
+		r = device_new(&m->device, c, m->event, device_told, m);
 	if (r >= 0)
 		r = postgres_new(&m->postgres, c, m->event, &callbacks, m);
 	return r;

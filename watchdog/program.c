@@ -26,7 +26,7 @@
 typedef struct Child
 {
 	const char *const *argv;
-	char *envp[8];
+	char *envp[8 + PROGRAM_MAX_ENVIRONMENT];
 	char home[1100];
 	char user[80];
 	bool change_user;
@@ -34,6 +34,8 @@ typedef struct Child
 	gid_t gid;
 	int ngroups;
 	gid_t groups[MAX_GROUPS];
+	mode_t umask;
+	int input;  /* becomes its stdin; -1: none */
 	int output; /* becomes its stdout and stderr */
 	int lock;
 	pid_t parent;
@@ -87,8 +89,8 @@ program_user(const char *name, uid_t *uid, gid_t *gid)
 /* ---------- starting ---------- */
 
 /* A small environment, so that nothing depends on how tandemd was started. */
-static void
-prepare_environment(Child *c, const struct passwd *pw)
+static int
+prepare_environment(Child *c, const struct passwd *pw, const char *const *more)
 {
 	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	static char messages[] = "LC_MESSAGES=C";
@@ -104,7 +106,14 @@ prepare_environment(Child *c, const struct passwd *pw)
 	c->envp[n++] = timeout;
 	c->envp[n++] = c->home;
 	c->envp[n++] = c->user;
+	for (int i = 0; more != NULL && more[i] != NULL; i++)
+	{
+		if (i == PROGRAM_MAX_ENVIRONMENT)
+			return -E2BIG;
+		c->envp[n++] = (char *) more[i];
+	}
 	c->envp[n] = NULL;
+	return 0;
 }
 
 static int
@@ -119,6 +128,8 @@ prepare(Child *c, const ProgramSpec *spec)
 	c->detached = spec->detached;
 	c->lock = spec->lock;
 	c->parent = getpid();
+	c->umask = spec->umask != 0 ? spec->umask : 077;
+	c->input = -1;
 	if (geteuid() == 0 && spec->os_user != NULL && spec->os_user[0] != '\0')
 	{
 		if (pw == NULL)
@@ -130,8 +141,7 @@ prepare(Child *c, const ProgramSpec *spec)
 		if (getgrouplist(pw->pw_name, pw->pw_gid, c->groups, &c->ngroups) < 0)
 			return -E2BIG;
 	}
-	prepare_environment(c, pw);
-	return 0;
+	return prepare_environment(c, pw, spec->environment);
 }
 
 static _Noreturn void
@@ -148,7 +158,8 @@ child(const Child *c)
 		signal(s, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (dup2(null, 0) < 0 || dup2(c->output, 1) < 0 || dup2(c->output, 2) < 0)
+	if (dup2(c->input >= 0 ? c->input : null, 0) < 0 || dup2(c->output, 1) < 0 ||
+		dup2(c->output, 2) < 0)
 		_exit(126);
 	if (c->lock > 0 && (c->lock == 3 ? fcntl(3, F_SETFD, 0) : dup2(c->lock, 3)) < 0)
 		_exit(126);
@@ -162,7 +173,7 @@ child(const Child *c)
 		_exit(126);
 	if (chdir("/") != 0)
 		_exit(126);
-	umask(077);
+	umask(c->umask);
 	execve(c->argv[0], (char *const *) c->argv, c->envp);
 	dprintf(2, "could not execute %s: %s\n", c->argv[0], strerror(errno));
 	_exit(127);
@@ -182,6 +193,26 @@ open_log(const Child *c, const char *path)
 		return -errno;
 	}
 	return fd;
+}
+
+/* A pipe with all of it in it: it holds that much, so nobody has to write while the child reads. */
+static int
+open_input(const char *text)
+{
+	size_t n = strlen(text);
+	int fds[2];
+
+	if (n > PROGRAM_MAX_INPUT)
+		return -E2BIG;
+	if (pipe2(fds, O_CLOEXEC) != 0)
+		return -errno;
+	if (write(fds[1], text, n) != (ssize_t) n)
+	{
+		close(fds[0]);
+		fds[0] = -EIO;
+	}
+	close(fds[1]);
+	return fds[0];
 }
 
 /* ---------- its output ---------- */
@@ -360,10 +391,15 @@ program_run(Program **program, sd_event *event, const ProgramSpec *spec)
 	if (p == NULL)
 		return -ENOMEM;
 	p->spec = *spec;
-	p->spec.os_user = p->spec.log_file = NULL;
+	p->spec.os_user = p->spec.log_file = p->spec.input = NULL;
+	p->spec.environment = NULL;
 	memset(p->spec.argv, 0, sizeof(p->spec.argv));
 	p->pidfd = p->pipe = -1;
 	r = prepare(&c, spec);
+	if (r < 0)
+		goto failed;
+	if (spec->input != NULL)
+		r = c.input = open_input(spec->input);
 	if (r < 0)
 		goto failed;
 	if (spec->log_file != NULL)
@@ -378,12 +414,17 @@ program_run(Program **program, sd_event *event, const ProgramSpec *spec)
 	c.output = fds[1];
 	r = start(p, event, &c);
 	close(fds[1]);
+	if (c.input >= 0)
+		close(c.input);
+	c.input = -1;
 	if (r < 0)
 		goto failed;
 	*program = p;
 	return 0;
 
 failed:
+	if (c.input >= 0)
+		close(c.input);
 	program_free(p);
 	return r;
 }

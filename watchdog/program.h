@@ -13,7 +13,9 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
-#define PROGRAM_MAX_ARGS 48
+#define PROGRAM_MAX_ARGS        48
+#define PROGRAM_MAX_ENVIRONMENT 64
+#define PROGRAM_MAX_INPUT       4096
 
 typedef struct Program Program;
 
@@ -26,6 +28,11 @@ typedef struct ProgramSpec
 	bool detached;        /* a session of its own, and not killed with the Program (a server) */
 	int lock; /* if above 0: a descriptor that it and its children hold, as number 3; the lock on it
 			   * ends with the last of them */
+
+	const char *input; /* what it reads from standard input, up to 4 kB; NULL: nothing */
+	const char *const
+		*environment; /* NAME=VALUE, beside what all get; ends with NULL; may be NULL */
+	mode_t umask;     /* 0: 077 */
 
 	/* Each line, without its end; may be NULL. */
 	void (*line)(void *user, const char *line);

@@ -635,6 +635,9 @@ test_nodes(void **state)
 		"node x.address: is that of node b, too");
 	bad(BASE "[node x]\naddress = 10.0.0.4\nconninfo = host=x\nfence_options = a=b\n", at + 4,
 		"node x.fence_options: there is no fence agent");
+	bad(BASE "[node x]\naddress = 10.0.0.4\nconninfo = host=x\nfence = /bin/f\n"
+			 "fence_options = a=b; action=reboot\n",
+		at + 5, "node x.fence_options: the action is chosen by tandemd");
 	bad(BASE "[node x]\naddress = 10.0.0.4\nconninfo = host=x\nfence = /bin/f\n", 1,
 		"node a.fence: is missing: other nodes have a fence agent");
 	bad("[node a]\naddress = 1.2.3.4\nconninfo = host=x\n" REST, 1,
