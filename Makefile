@@ -29,8 +29,8 @@ OBJS = \
 	extension/sqlfuncs.o \
 	extension/uplink.o \
 	extension/walfile.o \
-	extension/watchdog.o \
 	extension/walk.o \
+	extension/watchdog.o \
 	link/auth.o \
 	link/conn.o \
 	link/frame.o \

@@ -285,7 +285,8 @@ named_peer(GatePeer *peer, XLogRecPtr *write, XLogRecPtr *apply)
 		if (strcmp(link->name, gate->peer_name) != 0)
 			continue;
 		SpinLockAcquire(&link->mutex);
-		counts = link->pid != 0 && link->term == gate->rule.term && !link->async &&
+		/* one that is asynchronous is named only to hand over to it */
+		counts = link->pid != 0 && link->term == gate->rule.term &&
 				 (link->state == TANDEM_LINK_STREAMING || link->state == TANDEM_LINK_CATCHING_UP);
 		if (counts && link->flushed != InvalidXLogRecPtr)
 		{
@@ -299,36 +300,45 @@ named_peer(GatePeer *peer, XLogRecPtr *write, XLogRecPtr *apply)
 	return NULL;
 }
 
-/* Why the gate is as it is.  Gate lock held. */
+/*
+ * Why the gate is as it is, until the next call.  Gate lock held.  It may be
+ * called often in one memory context.
+ */
 static const char *
-explain(const TandemLink *link, const GatePeer *peer)
+explain(const TandemLink *link, const GatePeer *peer, bool readable)
 {
+	static char text[sizeof(tandem->gate.reason)];
 	const TandemGate *gate = &tandem->gate;
 	const Gate *rule = &gate->rule;
 
+	if (!gate->lease && !readable)
+		return "there is no lease file of the watchdog for this node, or it cannot be read";
 	if (!gate->lease && rule->cell.deadline == 0)
 		return "the watchdog has given no lease since the host was started";
 	if (!gate->lease && rule->cell.term != rule->term)
-		return psprintf("the lease is for term " UINT64_FORMAT
-						", this primary is of term " UINT64_FORMAT,
-						rule->cell.term, rule->term);
-	if (!gate->lease)
-		return psprintf("the lease of term " UINT64_FORMAT " has ended", rule->term);
-	if (!rule->require)
+		snprintf(text, sizeof(text),
+				 "the lease is for term " UINT64_FORMAT ", this primary is of term " UINT64_FORMAT,
+				 rule->cell.term, rule->term);
+	else if (!gate->lease)
+		snprintf(text, sizeof(text), "the lease of term " UINT64_FORMAT " has ended", rule->term);
+	else if (!rule->require)
 		return "authorized by the watchdog to go on without a standby";
-	if (rule->peer < 0)
+	else if (rule->peer < 0)
 		return "the watchdog has named no standby yet";
-	if (link == NULL)
-		return psprintf("standby \"%s\" has no link", gate->peer_name);
-	if (peer->node < 0)
-		return psprintf("standby \"%s\" has not answered yet", gate->peer_name);
-	if (!gate_counts(rule, peer))
-		return psprintf("standby \"%s\" is not the copy of the database that is in the record",
-						gate->peer_name);
-	if (link->in_sync)
-		return psprintf("standby \"%s\" holds all WAL", gate->peer_name);
-	return psprintf("standby \"%s\" does not hold WAL up to %X/%X yet", gate->peer_name,
-					LSN_FORMAT_ARGS(rule->released));
+	else if (link == NULL)
+		snprintf(text, sizeof(text), "standby \"%s\" has no link", gate->peer_name);
+	else if (peer->node < 0)
+		snprintf(text, sizeof(text), "standby \"%s\" has not answered yet", gate->peer_name);
+	else if (!gate_counts(rule, peer))
+		snprintf(text, sizeof(text),
+				 "standby \"%s\" is not the copy of the database that is in the record",
+				 gate->peer_name);
+	else if (link->in_sync)
+		snprintf(text, sizeof(text), "standby \"%s\" holds all WAL", gate->peer_name);
+	else
+		snprintf(text, sizeof(text), "standby \"%s\" does not hold WAL up to %X/%X yet",
+				 gate->peer_name, LSN_FORMAT_ARGS(rule->released));
+	return text;
 }
 
 /*
@@ -348,6 +358,7 @@ look_under_lease(void)
 	int64 now = lease_file_now();
 	bool had_lease = gate->lease;
 	bool held = gate->peer_holds;
+	bool readable;
 	bool counts;
 	TandemLink *link;
 	GatePeer peer;
@@ -356,7 +367,7 @@ look_under_lease(void)
 
 	if (gate->pid == 0 || !gate->begun)
 		return;
-	(void) lease_read(&rule->cell, now, false);
+	readable = lease_read(&rule->cell, now, false);
 	gate->lease = gate_lease_valid(rule, now);
 	gate->alone = gate->lease && !rule->require;
 	link = named_peer(&peer, &write, &apply);
@@ -374,15 +385,18 @@ look_under_lease(void)
 
 	/* remote_write may have let through what is written there and not flushed */
 	for (int i = 0; i < tandem_max_links; i++)
+	{
+		tandem->links[i].named = rule->require && link == &tandem->links[i];
 		tandem->links[i].in_sync =
 			counts && link == &tandem->links[i] &&
 			(peer.flush >= rule->released || (link->in_sync && write >= rule->released));
+	}
 	gate->peer_holds = counts && peer.flush >= rule->waits_from;
 
 	if (gate->since == 0 || current_state() != gate->state)
-		update_state(explain(link, &peer));
-	else if (gate->lease != had_lease)
-		tandem_store_text(gate->reason, sizeof(gate->reason), explain(link, &peer));
+		update_state(explain(link, &peer, readable));
+	else if (gate->state == TANDEM_GATE_STALLED)
+		tandem_store_text(gate->reason, sizeof(gate->reason), explain(link, &peer, readable));
 	if (!rule->open && gate_open(rule, now, &peer, core_waits_for_gate()))
 	{
 		pg_atomic_write_u32(&gate->open, 1);
@@ -406,6 +420,26 @@ gate_look(void)
 	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
 	look_under_lease();
 	LWLockRelease(tandem->gate_lock);
+}
+
+/*
+ * Up to which LSN may this standby replay, of what is flushed here?  Under a
+ * lease a standby for which no commit waits must not be ahead of the one for
+ * which they do: it would have applied what a later primary may not have
+ * (SAFETY.md rule 22).  Takes the gate lock, if it is not the named one.
+ */
+XLogRecPtr
+gate_bound(const TandemLink *link, XLogRecPtr flushed)
+{
+	XLogRecPtr bound = flushed;
+
+	if (!tandem_lease_required || link->named)
+		return flushed;
+	LWLockAcquire(tandem->gate_lock, LW_SHARED);
+	if (!tandem->gate.alone)
+		bound = Min(flushed, tandem->gate.rule.released);
+	LWLockRelease(tandem->gate_lock);
+	return bound;
 }
 
 /*
@@ -598,9 +632,9 @@ gate_xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 	/* as RecordTransactionCommit() finds out whether there is what to wait for */
 	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
 		wrote_wal = XactLastRecEnd != InvalidXLogRecPtr;
-	if (tandem_lease_required && wrote_wal &&
-		(event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE))
-		lease_wait();
+	if (tandem_lease_required && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE))
+		lease_wait(event == XACT_EVENT_PREPARE || wrote_wal ||
+				   TransactionIdIsValid(GetTopTransactionIdIfAny()));
 
 	/* without a transaction ID core does not wait either */
 	if (event != XACT_EVENT_COMMIT || XactLastCommitEnd == seen || !wrote_wal ||
@@ -829,6 +863,11 @@ expel_impostors(void)
 static void
 check_standby_names(void)
 {
+	if (SyncRepConfig == NULL && tandem_lease_required)
+		ereport(WARNING,
+				(errmsg("synchronous_standby_names is empty"),
+				 errdetail("Commits wait for nobody, so ordinary users are not let in."),
+				 errhint("Set synchronous_standby_names = '%s' on every node.", TANDEM_GATE_NAME)));
 	if (SyncRepConfig == NULL)
 		return;
 	if (!names_gate())
@@ -846,6 +885,8 @@ static void
 keep_alone(bool show)
 {
 	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
+	if (tandem_lease_required)
+		look_under_lease();
 	if (tandem->gate.alone && (show || WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH] != PG_UINT64_MAX))
 		let_everything_through();
 	LWLockRelease(tandem->gate_lock);
@@ -880,8 +921,6 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 	hostcrash_forget_other_boots();
 	if (gate_possible())
 		take_entry();
-	if (tandem_lease_required)
-		lease_note_superusers();
 	check_standby_names();
 
 	for (;;)
@@ -918,8 +957,6 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 			{
 				housekeeping = now;
 				expel_impostors();
-				if (tandem_lease_required && pg_atomic_read_u32(&tandem->gate.open) == 0)
-					lease_note_superusers();
 			}
 			if (tandem->gate.alone)
 				keep_alone(clean_up);

@@ -90,8 +90,9 @@ receive_hello(LinkConn *conn, LinkHello *hello, LinkHeader *header, const char *
 
 /*
  * The entry for a standby's name: its own from before, an unused one, or the
- * one that has been down for longest.  NULL if the name is in use by another
- * live link or the term is about to change (*in_use), or all entries are in use.  On success it is ours (pid).
+ * one that has been down for longest.  NULL if it cannot be had now (*in_use):
+ * the name is in use by another live link, or the term is about to change; or
+ * if all entries are in use.  On success it is ours (pid).
  */
 static TandemLink *
 claim_link(const LinkHello *hello, bool *in_use)
@@ -102,7 +103,6 @@ claim_link(const LinkHello *hello, bool *in_use)
 	LWLockAcquire(tandem->link_lock, LW_EXCLUSIVE);
 	if (pg_atomic_read_u32(&tandem->watchdog.reterm) != 0)
 	{
-		/* looked at under the lock: no link begins while the term changes */
 		LWLockRelease(tandem->link_lock);
 		*in_use = true;
 		return NULL;
@@ -182,6 +182,7 @@ check_identity(const LinkHello *hello, Refusal *refusal)
 {
 	LinkHistory *history;
 	TimeLineID tli;
+	uint64 term;
 	bool equal;
 
 	(void) GetFlushRecPtr(&tli);
@@ -206,7 +207,14 @@ check_identity(const LinkHello *hello, Refusal *refusal)
 	history = palloc(sizeof(LinkHistory));
 	incarnation_copy(history);
 	equal = incarnation_equal(history, &hello->history);
+	term = history->entry[history->count - 1].term;
 	pfree(history);
+	if (term < hello->floor)
+		return refuse(refusal, LINK_REASON_TERM,
+					  psprintf("the primary's term " UINT64_FORMAT
+							   " is over: the standby takes WAL from term " UINT64_FORMAT " on",
+							   term, hello->floor),
+					  "");
 	if (!equal)
 		return refuse(refusal, LINK_REASON_NOT_PRIMARY,
 					  "the standby's incarnation history is not this primary's", "");
@@ -304,7 +312,10 @@ handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address,
 		bool in_use;
 
 		link = claim_link(hello, &in_use);
-		if (link == NULL && in_use)
+		if (link == NULL && in_use && pg_atomic_read_u32(&tandem->watchdog.reterm) != 0)
+			(void) refuse(&refusal, LINK_REASON_NOT_PRIMARY,
+						  "the primary's term is about to change", "");
+		else if (link == NULL && in_use)
 			(void) refuse(&refusal, LINK_REASON_NAME,
 						  psprintf("node name \"%s\" is in use by another link", hello->node_name),
 						  "Give every node its own tandem.node_name.");

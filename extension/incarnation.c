@@ -326,7 +326,7 @@ incarnation_suspend(void)
 	LWLockRelease(tandem->history_lock);
 }
 
-/* The change was given up, or another process made it: offers again. */
+/* The change was given up: offers again. */
 void
 incarnation_resume(void)
 {

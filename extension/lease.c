@@ -22,11 +22,11 @@
 #include "tandem.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/table.h"
+#include "access/htup_details.h"
 #include "access/xlog.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "executor/executor.h"
 #include "libpq/auth.h"
@@ -35,17 +35,20 @@
 #include "storage/ipc.h"
 #include "tcop/dest.h"
 #include "tcop/utility.h"
-#include "utils/snapmgr.h"
+#include "utils/ps_status.h"
+#include "utils/syscache.h"
 #include "utils/wait_event.h"
 
 #include "watchdog/lease_file.h"
 
-#define REMAP_US 10000 /* look for another file at most this often */
-#define POLL_MS  10
+#define REMAP_US   10000 /* look for another file at most this often */
+#define POLL_MS    10
+#define TITLE_SIZE 256
 
 static ClientAuthentication_hook_type previous_authentication = NULL;
 static ExecutorStart_hook_type previous_executor_start = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
+static object_access_hook_type previous_access = NULL;
 
 /* ------------------------------------------------------------------ the cell */
 
@@ -63,7 +66,7 @@ remap(void)
 	struct stat st;
 
 	snprintf(path, sizeof(path), "%s/%s.lease", tandem_watchdog_directory, tandem_node_name);
-	if (stat(path, &st) != 0 ||
+	if (stat(path, &st) != 0 || (st.st_uid != 0 && st.st_uid != geteuid()) ||
 		(mapped != NULL && st.st_dev == mapped_device && st.st_ino == mapped_inode))
 		return;
 	lease_file_close(mapped);
@@ -116,55 +119,98 @@ lease_floor(void)
 	return cell.floor;
 }
 
-/* Is the lease of the gate's own term valid at this moment?  Any process. */
+/* ------------------------------------------------------- before acknowledging */
+
+/*
+ * May this session acknowledge now?  One that has only read may, unless the
+ * lease has ended: what it has seen may be out of date then.
+ */
 static bool
-lease_is_valid(void)
+may_acknowledge(bool wrote, bool *over)
 {
 	int64 now = lease_file_now();
 	Gate gate = {.term = pg_atomic_read_u64(&tandem->gate.term)};
 
 	(void) lease_read(&gate.cell, now, false);
-	return gate_lease_valid(&gate, now);
+	*over = gate_must_stop(&gate, now, lease_stop_budget());
+	if (gate_lease_valid(&gate, now))
+		return true;
+	return !wrote && (gate.cell.deadline == 0 || now < gate.cell.deadline);
 }
 
-/* ------------------------------------------------------- before acknowledging */
+/* As core shows its wait for a standby; 'title' gets what is shown otherwise. */
+static void
+show_waiting(char *title)
+{
+	char waiting[TITLE_SIZE];
+	int length;
+	const char *now = get_ps_display(&length);
+
+	snprintf(title, TITLE_SIZE, "%.*s", length, now);
+	if (title[0] == '\0')
+		strcpy(title, "commit");
+	snprintf(waiting, sizeof(waiting), "%.100s waiting for the lease", title);
+	if (update_process_title)
+		set_ps_display(waiting);
+}
 
 /*
- * The calling session has committed, and core has let it through.  Returns
- * when the lease is valid: the caller may then tell its client.  Otherwise
- * the lease is renewed, or this server is killed (SAFETY.md rule 11).
+ * The calling session's transaction is over, and core has let it through.
+ * Returns when it may tell its client.  Until then the lease has to be renewed,
+ * or the gate has to follow into its new term; or this server is killed
+ * (SAFETY.md rule 11).  If that should have happened already, as when the host
+ * was paused, or if the session is asked to end, it ends without telling its
+ * client that it has committed, as core does it.
  *
- * Interrupts are held here, as in core's own wait for a standby.  A session
- * that is asked to end does, without telling the client that it has committed,
- * as core does it; a request to cancel is left for later.
+ * Before the gate has opened there are superusers only, tandemd's probe among
+ * them, by which it finds out that this server works: what they commit with
+ * synchronous_commit = local or off they need not wait for.
+ *
+ * Interrupts are held here, as in core's own wait for a standby; a request to
+ * cancel is left for later.
  */
 void
-lease_wait(void)
+lease_wait(bool wrote)
 {
-	bool waited = false;
+	char title[TITLE_SIZE] = "";
+	bool open;
+	bool over;
 
 	if (!IsUnderPostmaster || MyProcPid == tandem->gate.pid)
-		return; /* no client; the gate worker reads catalogs and must not wait for itself */
-	while (!lease_is_valid())
+		return; /* nobody is told; the gate worker must not wait for itself */
+	open = pg_atomic_read_u32(&tandem->gate.open) != 0;
+	if (!wrote && (!open || MyBackendType != B_BACKEND))
+		return; /* on a standby, or not an ordinary user */
+	if (!open && synchronous_commit <= SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
+		return;
+	while (!may_acknowledge(wrote, &over))
 	{
-		if (ProcDiePending)
+		if (over || ProcDiePending)
 		{
 			ereport(WARNING,
 					(errcode(ERRCODE_ADMIN_SHUTDOWN),
-					 errmsg("canceling the wait for the lease and terminating connection due to "
-							"administrator command"),
-					 errdetail("The transaction has already committed locally, but might not have "
-							   "been replicated to the standby.")));
+					 over ? errmsg("terminating connection because the lease of this primary has "
+								   "ended")
+						  : errmsg("canceling the wait for the lease and terminating connection "
+								   "due to administrator command"),
+					 wrote ? errdetail("The transaction has already committed locally, but might "
+									   "not have been replicated to the standby.")
+						   : 0));
 			whereToSendOutput = DestNone;
-			break;
+			ProcDiePending = InterruptPending = true;
+			return;
 		}
-		waited = true;
+		if (title[0] == '\0')
+			show_waiting(title);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS,
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
-	if (waited)
-		SetLatch(MyLatch); /* it may have been set for something else */
+	if (title[0] == '\0')
+		return;
+	if (update_process_title)
+		set_ps_display(title);
+	SetLatch(MyLatch); /* it may have been set for something else */
 }
 
 /* --------------------------------------------------- before the gate has opened */
@@ -176,8 +222,7 @@ lease_wait(void)
 static bool
 kept_out(void)
 {
-	return tandem_lease_required && tandem != NULL && !RecoveryInProgress() &&
-		   pg_atomic_read_u32(&tandem->gate.open) == 0;
+	return tandem != NULL && pg_atomic_read_u32(&tandem->gate.open) == 0 && !RecoveryInProgress();
 }
 
 static void
@@ -190,18 +235,19 @@ refuse(int level)
 							"for.")));
 }
 
-/* Is this the name of a superuser?  Before the catalogs can be read. */
+/* As get_role_password() does it: the shared catalogs can be read already. */
 static bool
 is_superuser_name(const char *name)
 {
-	TandemSuperusers *known = &tandem->superusers;
-	bool found = false;
+	HeapTuple role = SearchSysCache1(AUTHNAME, PointerGetDatum(name));
+	bool super = false;
 
-	SpinLockAcquire(&known->mutex);
-	for (int i = 0; i < known->count && !found; i++)
-		found = strcmp(known->name[i], name) == 0;
-	SpinLockRelease(&known->mutex);
-	return found;
+	if (HeapTupleIsValid(role))
+	{
+		super = ((Form_pg_authid) GETSTRUCT(role))->rolsuper;
+		ReleaseSysCache(role);
+	}
+	return super;
 }
 
 static void
@@ -213,14 +259,11 @@ authentication_hook(Port *port, int status)
 		refuse(FATAL);
 }
 
-/*
- * A session of a hot standby that has been promoted is connected already; it
- * waits for the gate like everybody else.
- */
+/* Some sessions are there already: those of a standby that has been promoted. */
 static void
 check_session(void)
 {
-	if (kept_out() && MyBackendType == B_BACKEND && !superuser_arg(GetAuthenticatedUserId()))
+	if (MyBackendType == B_BACKEND && kept_out() && !superuser_arg(GetAuthenticatedUserId()))
 		refuse(ERROR);
 }
 
@@ -234,13 +277,29 @@ executor_start_hook(QueryDesc *query, int flags)
 		standard_ExecutorStart(query, flags);
 }
 
+/* A session may end its transaction, but not one that is prepared. */
+static bool
+ends_transaction(const Node *statement)
+{
+	if (!IsA(statement, TransactionStmt))
+		return false;
+	switch (((const TransactionStmt *) statement)->kind)
+	{
+		case TRANS_STMT_PREPARE:
+		case TRANS_STMT_COMMIT_PREPARED:
+		case TRANS_STMT_ROLLBACK_PREPARED:
+			return false;
+		default:
+			return true;
+	}
+}
+
 static void
 utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree,
 			 ProcessUtilityContext context, ParamListInfo parameters, QueryEnvironment *environment,
 			 DestReceiver *destination, QueryCompletion *completion)
 {
-	/* it may leave its transaction */
-	if (!IsA(statement->utilityStmt, TransactionStmt))
+	if (!ends_transaction(statement->utilityStmt))
 		check_session();
 	if (previous_utility != NULL)
 		previous_utility(statement, text, read_only_tree, context, parameters, environment,
@@ -250,47 +309,28 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree,
 								destination, completion);
 }
 
-/*
- * Note who is a superuser, for authentication_hook().  The gate worker does it
- * while clients are kept out; it has no database, but roles are not in one.
- */
-void
-lease_note_superusers(void)
+/* Calls of functions that are not in a query, as those for large objects. */
+static void
+access_hook(ObjectAccessType access, Oid class, Oid object, int sub_object, void *arg)
 {
-	TandemSuperusers found = {.count = 0};
-	Relation relation;
-	TableScanDesc scan;
-	HeapTuple tuple;
-
-	StartTransactionCommand();
-	(void) GetTransactionSnapshot();
-	relation = table_open(AuthIdRelationId, AccessShareLock);
-	scan = table_beginscan_catalog(relation, 0, NULL);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		Form_pg_authid role = (Form_pg_authid) GETSTRUCT(tuple);
-
-		if (role->rolsuper && role->rolcanlogin && found.count < TANDEM_MAX_SUPERUSERS)
-			strlcpy(found.name[found.count++], NameStr(role->rolname), NAMEDATALEN);
-	}
-	table_endscan(scan);
-	table_close(relation, AccessShareLock);
-	CommitTransactionCommand();
-
-	SpinLockAcquire(&tandem->superusers.mutex);
-	tandem->superusers.count = found.count;
-	memcpy(tandem->superusers.name, found.name, sizeof(found.name));
-	SpinLockRelease(&tandem->superusers.mutex);
+	if (access == OAT_FUNCTION_EXECUTE)
+		check_session();
+	if (previous_access != NULL)
+		previous_access(access, class, object, sub_object, arg);
 }
 
 /* Postmaster only, while preloading. */
 void
 lease_install(void)
 {
+	if (!tandem_lease_required)
+		return;
 	previous_authentication = ClientAuthentication_hook;
 	ClientAuthentication_hook = authentication_hook;
 	previous_executor_start = ExecutorStart_hook;
 	ExecutorStart_hook = executor_start_hook;
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = utility_hook;
+	previous_access = object_access_hook;
+	object_access_hook = access_hook;
 }

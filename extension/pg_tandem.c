@@ -319,7 +319,6 @@ init_shared(void)
 	SpinLockInit(&tandem->event_mutex);
 	SpinLockInit(&tandem->refused_mutex);
 	SpinLockInit(&tandem->receiver.mutex);
-	SpinLockInit(&tandem->superusers.mutex);
 	pg_atomic_init_u64(&tandem->gate.unreplicated, 0);
 	pg_atomic_init_u64(&tandem->gate.term, 0);
 	pg_atomic_init_u32(&tandem->gate.open, 0);

@@ -81,10 +81,12 @@ receiver_show(TandemReceiverState state, const char *error)
 {
 	TandemReceiver *show = &tandem->receiver;
 	char text[sizeof(show->last_error)];
+	bool changed;
 
 	tandem_store_text(text, sizeof(text), error);
 	SpinLockAcquire(&show->mutex);
-	if (show->state != state || show->pid != MyProcPid)
+	changed = show->state != state || show->pid != MyProcPid;
+	if (changed)
 		show->since = GetCurrentTimestamp();
 	show->pid = MyProcPid;
 	show->state = state;
@@ -97,6 +99,8 @@ receiver_show(TandemReceiverState state, const char *error)
 	if (error[0] != '\0')
 		strlcpy(show->last_error, text, sizeof(show->last_error));
 	SpinLockRelease(&show->mutex);
+	if (changed)
+		watchdog_wake();
 }
 
 /* -------------------------------------------------------- to the primary */
@@ -377,8 +381,9 @@ drain(void)
 	if (batch.lost == NULL)
 		(void) rcvring_idle(false, &batch.lost);
 	drained_frames = last_frame != before;
-	/* SAFETY.md rule 15, looked at before anything is acknowledged */
-	if (uplink_term < lease_floor())
+
+	/* SAFETY.md rule 15: looked at after the frames came, before they are acknowledged */
+	if (batch.lost == NULL && uplink_term < lease_floor())
 	{
 		batch.lost = "the primary's term is over";
 		lose_link(&batch);

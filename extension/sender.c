@@ -289,6 +289,7 @@ set_state(Sender *s, TandemLinkState state)
 	link->state = state;
 	link->since = GetCurrentTimestamp();
 	SpinLockRelease(&link->mutex);
+	watchdog_wake();
 }
 
 /*
@@ -327,6 +328,7 @@ end_link(Sender *s, const char *why)
 	SpinLockAcquire(&link->mutex);
 	link->pid = 0;
 	SpinLockRelease(&link->mutex);
+	watchdog_wake();
 }
 
 static void
@@ -378,7 +380,7 @@ take_ack(Sender *s, const LinkAck *ack, TimestampTz now)
 	lag[SYNC_REP_WAIT_APPLY] = link->replay_lag;
 	SpinLockRelease(&link->mutex);
 
-	if (!link->async && link->state != TANDEM_LINK_PAUSED && s->handed_over == 0)
+	if ((!link->async || link->named) && link->state != TANDEM_LINK_PAUSED && s->handed_over == 0)
 		gate_answer(link, ack->write, ack->flush, ack->apply);
 	if (s->entry != NULL)
 		(void) show_entry(s, now, lag);
@@ -496,6 +498,7 @@ make_header(Sender *s, LinkFrameType type, XLogRecPtr bound, TimestampTz now)
 {
 	LinkHeader header = {.type = type};
 
+	bound = gate_bound(s->link, bound);
 	header.term = s->term;
 	header.lsn = s->sent;
 	header.bound = bound;
@@ -588,6 +591,7 @@ bound_is_due(Sender *s, XLogRecPtr flushed, TimestampTz now, long *wait_ms)
 {
 	long waited;
 
+	flushed = gate_bound(s->link, flushed);
 	if (!TandemQueueIsEmpty(SYNC_REP_WAIT_APPLY))
 	{
 		s->applies_seen = now;
@@ -779,7 +783,7 @@ look_around(Sender *s)
 	if (s->link->superseded)
 		return "its standby has connected again";
 	if (pg_atomic_read_u32(&tandem->watchdog.reterm) != 0)
-		return "this primary's term changes";
+		return "the term of this primary changes";
 	if (s->link->pause && s->link->in_sync)
 		gate_link_changed(s->link, "paused by an operator");
 	if (s->entry != NULL && !show_entry(s, 0, NULL))
@@ -856,7 +860,7 @@ serve(Sender *s, const char *address)
 		return;
 	}
 	incarnation_current(&current);
-	s->term = s->link->term = current.term;
+	s->term = s->link->term = current.term; /* does not change while there is a link */
 	s->timeline = s->hello.timeline;
 	s->sent = s->hello.start;
 	s->bound_sent = GetFlushRecPtr(NULL);

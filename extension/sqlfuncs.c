@@ -502,7 +502,7 @@ require_no_watchdog(void)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the watchdog decides whether commits wait for a standby"),
 						errdetail("The setting \"%s\" is on.", "tandem.lease_required"),
-						errhint("See \"tandemctl status\" and \"tandemctl promote\".")));
+						errhint("See \"tandemctl status\".")));
 }
 
 Datum

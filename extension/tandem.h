@@ -130,6 +130,7 @@ typedef struct TandemLink
 	bool encrypted;
 	bool async;     /* named in tandem.async_links */
 	bool in_sync;   /* holds everything released; written under the gate lock */
+	bool named;     /* commits wait for it, under a lease; written under the gate lock */
 	uint64 copy;    /* which copy of the database it says it is, or 0 */
 	uint64 session; /* number of the session; answers count for it only */
 	uint64 term;    /* of the session */
@@ -185,23 +186,12 @@ typedef struct TandemGate
 	pg_atomic_uint32 open;       /* rule.open, lock-free */
 } TandemGate;
 
-/* Who may connect before the gate has opened (lease.c). */
-#define TANDEM_MAX_SUPERUSERS 32
-
-typedef struct TandemSuperusers
-{
-	slock_t mutex;
-	int count;
-	char name[TANDEM_MAX_SUPERUSERS][NAMEDATALEN];
-} TandemSuperusers;
-
 /* The process that talks to tandemd (watchdog.c). */
 typedef struct TandemWatchdog
 {
 	pid_t pid;
 	Latch *latch;            /* NULL: it does not run */
 	pg_atomic_uint32 reterm; /* the term changes: no links until it has */
-	bool connected;          /* to tandemd */
 } TandemWatchdog;
 
 typedef enum TandemReceiverState
@@ -296,7 +286,6 @@ typedef struct TandemShared
 	uint64 refused_unlogged;
 
 	TandemGate gate;
-	TandemSuperusers superusers;
 	TandemWatchdog watchdog;
 	TandemReceiver receiver;
 	TandemCapture capture;
@@ -360,6 +349,7 @@ extern bool gate_link_in_sync(const TandemLink *link);
 extern void gate_xact_callback(XactEvent event, void *arg);
 extern const char *gate_state_name(TandemGateState state);
 extern void gate_look(void);
+extern XLogRecPtr gate_bound(const TandemLink *link, XLogRecPtr flushed);
 extern bool gate_obey(const WatchCommand *command, bool only_try);
 extern PGDLLEXPORT void tandem_gate_main(Datum arg);
 
@@ -368,8 +358,7 @@ extern void lease_install(void);
 extern bool lease_read(GateCell *cell, int64 now, bool fresh);
 extern int64 lease_stop_budget(void);
 extern uint64 lease_floor(void);
-extern void lease_wait(void);
-extern void lease_note_superusers(void);
+extern void lease_wait(bool wrote);
 
 /* watchdog.c */
 extern void watchdog_wake(void);

@@ -82,6 +82,7 @@ static Phase phase = PHASE_RETRY;
 static PGconn *pq;
 static char slot_name[NAMEDATALEN];
 static Offer offer;
+static CopyFile copy;         /* which copy of the database we are (SAFETY.md rule 16) */
 static TimestampTz deadline;  /* of the present phase */
 static short reset_awaits;    /* PHASE_RESET: POLLIN or POLLOUT on libpq's socket */
 static int delay_ms;          /* before the next attempt */
@@ -266,7 +267,7 @@ uplink_start(PGconn *connection, const char *slot)
 	instance_number = tandem->instance;
 	drop_link();
 	SpinLockAcquire(&tandem->receiver.mutex);
-	tandem->receiver.diverged = false;
+	tandem->receiver.diverged = false; /* from whom this one streams is to be seen yet */
 	SpinLockRelease(&tandem->receiver.mutex);
 	pq = connection;
 	strlcpy(slot_name, slot != NULL ? slot : "", sizeof(slot_name));
@@ -318,8 +319,7 @@ uplink_stop(void)
  * Streaming is about to end with an error that will not pass by itself.  The
  * startup process starts another walreceiver after
  * wal_retrieve_retry_interval, which is short; say it at that rate the first
- * time only.  'diverged': only a rewind or a new seed helps, which tandemd then
- * does.
+ * time only.  'diverged': a rewind or a new seed helps, and nothing else.
  */
 static void
 pause_before_refusal(const char *why, bool diverged)
@@ -584,6 +584,10 @@ take_offer(const char *text)
 	}
 	if (offer.history.entry[offer.history.count - 1].term < lease_floor())
 		return retry("the primary's term is over");
+	if (!copy_file_read(DataDir, &copy))
+		return retry(psprintf("could not read which copy of the database this is: %m"));
+	if (copy.rebuilding)
+		return retry("this copy of the database is being rebuilt");
 	follow_history(&offer.history);
 	uplink_timeline = offer.timeline;
 	if (offer.timeline != rcvwal.timeline)
@@ -721,14 +725,9 @@ step_connect(void)
 	return UPLINK_STREAM;
 }
 
-/*
- * Greet the primary.  NULL, or why that cannot be done.  A copy that is being
- * rewound or seeded is not one yet (SAFETY.md rule 16).
- */
-static const char *
+static bool
 send_hello(void)
 {
-	CopyFile copy;
 	LinkHello *hello = palloc0(sizeof(LinkHello));
 	LinkHeader header = {.type = LINK_HELLO};
 	uint8_t *payload = palloc(LINK_HELLO_MAX);
@@ -736,16 +735,13 @@ send_hello(void)
 	XLogRecPtr replayed = GetXLogReplayRecPtr(&replay_timeline);
 	bool sent;
 
-	if (!copy_file_read(DataDir, &copy))
-		return psprintf("could not read which copy of the database this is: %m");
-	if (copy.rebuilding)
-		return "this copy of the database is being rebuilt";
-	hello->copy = copy.id;
 	hello->system_identifier = GetSystemIdentifier();
 	hello->timeline = rcvwal.timeline;
 	hello->timeline_crc = incarnation_timeline_crc(rcvwal.timeline);
 	hello->start = rcvwal.durable;
 	hello->instance = instance_number;
+	hello->copy = copy.id;
+	hello->floor = lease_floor();
 	strlcpy(hello->node_name, tandem_node_name, sizeof(hello->node_name));
 	strlcpy(hello->slot_name, slot_name, sizeof(hello->slot_name));
 	hello->history = offer.history;
@@ -770,14 +766,13 @@ send_hello(void)
 	sent = link_frame_put(uplink_conn, &header, payload, link_hello_encode(hello, payload));
 	pfree(payload);
 	pfree(hello);
-	return sent && link_flush(uplink_conn) >= 0 ? NULL : "could not greet the primary";
+	return sent;
 }
 
 static UplinkResult
 step_auth(void)
 {
 	int result = link_auth_step(uplink_conn);
-	const char *why;
 
 	if (result == LINK_IO_AGAIN && !too_late())
 		return UPLINK_WAIT;
@@ -806,11 +801,16 @@ step_auth(void)
 		return no_link(why);
 	}
 	explicit_bzero(offer.key, sizeof(offer.key));
-	why = send_hello();
-	if (why != NULL)
-		return retry(why);
+	if (!send_hello() || link_flush(uplink_conn) < 0)
+		return retry("could not greet the primary");
 	enter(PHASE_GREET, tandem_link_timeout);
 	return UPLINK_STREAM;
+}
+
+static bool
+has_archive(void)
+{
+	return recoveryRestoreCommand != NULL && recoveryRestoreCommand[0] != '\0';
 }
 
 /*
@@ -825,10 +825,12 @@ uplink_refused(const LinkNotice *notice)
 		case LINK_REASON_SYSTEM:
 		case LINK_REASON_TIMELINE:
 		case LINK_REASON_DIVERGED:
-		case LINK_REASON_TERM:
 		case LINK_REASON_WAL_REMOVED:
-			pause_before_refusal(notice->message, notice->reason != LINK_REASON_SYSTEM &&
-													  notice->reason != LINK_REASON_TERM);
+			/* what was removed may still be in an archive */
+			pause_before_refusal(notice->message,
+								 notice->reason == LINK_REASON_TIMELINE ||
+									 notice->reason == LINK_REASON_DIVERGED ||
+									 (notice->reason == LINK_REASON_WAL_REMOVED && !has_archive()));
 			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 							errmsg("the primary refused the link: %s", notice->message),
 							notice->hint[0] != '\0' ? errhint("%s", notice->hint) : 0));

@@ -6,15 +6,21 @@
  * One per postmaster, with tandem.lease_required, on a primary and on a
  * standby alike.  It tells tandemd what this server is (watchdog/report.h) and
  * carries out what tandemd decides for the gate.  The lease itself does not
- * come this way: it is in the cell (lease.c), so that nothing depends on this
- * connection while a lease runs; a tandemd that is restarted finds the worker
- * at its door again.
+ * come this way: it is in the cell (lease.c), so nothing depends on this
+ * connection while a lease runs.  A tandemd that is started again finds the
+ * worker at its door a moment later.
  *
- * SAFETY.md rule 11: when the lease has been over for almost the stop budget
- * the server is killed from here, whatever tandemd does: an old primary must
- * not be read when a new one opens.  That is not left to the postmaster, which
- * may itself be what hangs: it is stopped, so that it starts nobody any more,
- * all its children are killed, and then it.
+ * The term in place (SAFETY.md rule 6).  A primary whose tandemd has won a
+ * higher term goes on without a restart: the links end and no new one begins,
+ * then the new incarnation is made durable, and only then does the gate take
+ * the new term.  So every session of a link has one term from its beginning to
+ * its end, and a standby has the new history before it gets WAL of it.
+ *
+ * The end of the lease (rule 11).  When it has been over for almost the stop
+ * budget, this server is killed from here, whatever tandemd does: an old
+ * primary must not be read while a new one is open.  That is not left to the
+ * postmaster, which may itself be what hangs.  It is stopped, so that it starts
+ * nobody any more; all its children are killed, and then it.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,137 +51,150 @@
 #define RETERM_MS      5   /* how often to look whether the links have ended */
 #define NEAR_END_BYTES (16 * 1024 * 1024)
 
-static int connection = -1;
-static WatchCommand reterm; /* under way if its order is GATE_TERM */
-static bool reterming = false;
+StaticAssertDecl(NAMEDATALEN <= WATCH_NAME_SIZE, "names fit into a report");
 
-/* Something that tandemd waits for has changed.  Any process; no lock. */
+static int connection = -1;
+static WatchCommand reterm; /* GATE_TERM, if one is under way */
+static bool reterming = false;
+static GateCell last_lease; /* what was last seen in the cell */
+
+/* Let the worker look around at once.  Any process, with any lock. */
 void
 watchdog_wake(void)
 {
 	Latch *latch = tandem->watchdog.latch;
 
 	if (latch != NULL)
-		SetLatch(latch);
+		SetLatch(latch); /* in shared memory, whoever has it */
 }
 
-/* ------------------------------------------------------------ killing it all */
+/* ------------------------------------------------------- the end of the lease */
 
 /* The parent of a process, or 0. */
 static pid_t
-parent_of(pid_t pid)
+parent_of(const char *pid)
 {
 	char path[64];
-	char line[512];
-	char *end;
+	char text[512];
+	const char *at;
+	int parent = 0;
 	ssize_t n;
 	int fd;
-	int parent = 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int) pid);
+	snprintf(path, sizeof(path), "/proc/%.20s/stat", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
-	n = read(fd, line, sizeof(line) - 1);
+	n = read(fd, text, sizeof(text) - 1);
 	close(fd);
-	if (n <= 0)
-		return 0;
-	line[n] = '\0';
-	end = strrchr(line, ')'); /* the name may contain anything */
-	if (end == NULL || sscanf(end + 1, " %*c %d", &parent) != 1)
+	text[Max(n, 0)] = '\0';
+	at = strrchr(text, ')'); /* behind the name, which may contain anything */
+	if (at == NULL || sscanf(at, ") %*c %d", &parent) != 1)
 		return 0;
 	return parent;
 }
 
 static void
-kill_children(pid_t postmaster)
+kill_children(void)
 {
 	DIR *proc = opendir("/proc");
 	struct dirent *entry;
 
-	if (proc == NULL)
-		return; /* they notice that the postmaster is gone */
-	while ((entry = readdir(proc)) != NULL)
+	while (proc != NULL && (entry = readdir(proc)) != NULL)
 	{
 		pid_t pid = atoi(entry->d_name);
 
-		if (pid > 0 && pid != getpid() && parent_of(pid) == postmaster)
+		if (pid > 0 && pid != MyProcPid && parent_of(entry->d_name) == PostmasterPid)
 			(void) kill(pid, SIGKILL);
 	}
-	closedir(proc);
+	if (proc != NULL)
+		closedir(proc);
 }
 
-/* Does not return. */
+/* Does not return.  The log, which may hang, comes last. */
 static void
-kill_server(int64 late)
+kill_server(int64 since)
 {
-	ereport(LOG,
-			(errmsg("stopping this server: its lease ended " INT64_FORMAT " ms ago", late / 1000),
-			 errdetail("Without a lease another node may be primary."),
-			 errhint("See the log of tandemd for why the lease was not renewed.")));
 	(void) kill(PostmasterPid, SIGSTOP);
-	kill_children(PostmasterPid);
+	kill_children();
 	(void) kill(PostmasterPid, SIGKILL);
-	_exit(2);
+	ereport(LOG, (errmsg("this server was killed because the lease of term " UINT64_FORMAT
+						 " ended %d ms ago",
+						 last_lease.term, (int) (since / 1000)),
+				  errdetail("Another node may be the primary now."),
+				  errhint("See the log of tandemd on this host.")));
+	_exit(1);
 }
 
-/* Is the time over?  Only a primary must not outlive its lease. */
-static void
-check_lease(void)
+/*
+ * Kill the server if its time has come; else give the time when it will, ms
+ * from now at most 'limit'.  A standby may have been a primary earlier in this
+ * boot, and is left alone.
+ */
+static long
+look_at_lease(long limit)
 {
 	int64 now = lease_file_now();
+	int64 budget;
+	GateCell cell;
 	Gate gate = {0};
 
-	(void) lease_read(&gate.cell, now, false);
-	if (!RecoveryInProgress() && gate_must_stop(&gate, now, lease_stop_budget() * 9 / 10))
-		kill_server(now - gate.cell.deadline);
+	if (lease_read(&cell, now, false))
+		last_lease = cell; /* a file that is gone does not prolong what it said */
+	if (last_lease.deadline == 0 || RecoveryInProgress())
+		return limit;
+	gate.cell = last_lease;
+	budget = lease_stop_budget() * 9 / 10; /* it is done when the budget is used up */
+	if (gate_must_stop(&gate, now, budget))
+		kill_server(now - last_lease.deadline);
+	return Min(limit, (last_lease.deadline + budget - now) / 1000 + 1);
 }
 
-/* ------------------------------------------------------------------- reports */
+/* ------------------------------------------------------------------ reports */
 
-/* What a link's standby has answered in its present session.  Gate lock held. */
-static void
-report_peer(const TandemLink *link, WatchReport *report)
+static WatchRole
+role_now(bool begun)
 {
-	const TandemGate *gate = &tandem->gate;
-	WatchPeer *peer = &report->peers[report->npeers];
-	TandemLinkState state;
+	if (!RecoveryInProgress())
+		return begun ? WATCH_PRIMARY : WATCH_RECOVERING;
+	/* on the way to a new timeline it will promote itself (hostcrash.c) */
+	if (GetRecoveryState() != RECOVERY_STATE_ARCHIVE || tandem->new_timeline)
+		return WATCH_RECOVERING;
+	return !EnableHotStandby || HotStandbyActive() ? WATCH_STANDBY : WATCH_RECOVERING;
+}
 
-	SpinLockAcquire(&unconstify(TandemLink *, link)->mutex);
-	if (link->pid == 0 || link->name[0] == '\0' || link->state == TANDEM_LINK_DOWN)
-	{
-		SpinLockRelease(&unconstify(TandemLink *, link)->mutex);
+static void
+report_peer(WatchReport *report, const TandemLink *link, XLogRecPtr released)
+{
+	WatchPeer *peer = &report->peers[report->npeers];
+	bool streaming = link->state == TANDEM_LINK_STREAMING;
+
+	if (link->name[0] == '\0' || report->npeers == WATCH_MAX_PEERS)
 		return;
-	}
+	report->npeers++;
 	strlcpy(peer->name, link->name, sizeof(peer->name));
-	if (link->flushed != InvalidXLogRecPtr && link->term == gate->rule.term)
-		peer->session = link->session;
 	peer->copy = link->copy;
 	peer->written = link->written;
 	peer->flush = link->flushed;
 	peer->replayed = link->replayed;
-	peer->age = GetCurrentTimestamp() - link->last_reply;
+	peer->age = Max(GetCurrentTimestamp() - link->last_reply, 0);
 	peer->async = link->async;
-	state = link->state;
-	SpinLockRelease(&unconstify(TandemLink *, link)->mutex);
-
-	peer->near_end = state == TANDEM_LINK_STREAMING && peer->session != 0 &&
-					 peer->flush + NEAR_END_BYTES >= gate->rule.released;
-	report->npeers++;
+	if (link->pid == 0 || link->flushed == InvalidXLogRecPtr || link->term != report->term ||
+		(!streaming && link->state != TANDEM_LINK_CATCHING_UP))
+		return;
+	peer->session = link->session;
+	peer->near_end = streaming && link->flushed + NEAR_END_BYTES >= released;
 }
 
 static void
-report_primary(WatchReport *report)
+report_primary(WatchReport *report, const TandemGate *gate)
 {
-	const TandemGate *gate = &tandem->gate;
 	const Gate *rule = &gate->rule;
 
-	report->flush = GetFlushRecPtr(NULL);
+	report->timeline = 0;
+	report->flush = GetFlushRecPtr(&report->timeline);
 	report->end = GetXLogWriteRecPtr();
 	report->sync_standbys_defined = (WalSndCtl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0;
-	LWLockAcquire(tandem->gate_lock, LW_SHARED);
-	if (gate->begun)
-		report->role = WATCH_PRIMARY;
 	report->term = rule->term;
 	report->inc = rule->inc;
 	report->instance = rule->instance;
@@ -185,119 +204,102 @@ report_primary(WatchReport *report)
 	strlcpy(report->peer, gate->peer_name, sizeof(report->peer));
 	report->peer_copy = rule->peer_copy;
 	report->waits_from = rule->waits_from;
-	report->released = rule->released;
-	for (int i = 0; i < tandem_max_links && report->npeers < WATCH_MAX_PEERS; i++)
-		report_peer(&tandem->links[i], report);
-	LWLockRelease(tandem->gate_lock);
+	report->released = gate->alone ? report->flush : rule->released;
+	for (int i = 0; i < tandem_max_links; i++)
+	{
+		TandemLink *link = &tandem->links[i];
+		TandemLink copy;
+
+		SpinLockAcquire(&link->mutex);
+		copy = *link;
+		SpinLockRelease(&link->mutex);
+		report_peer(report, &copy, report->released);
+	}
 }
 
 static void
 report_standby(WatchReport *report)
 {
-	TandemReceiver *receiver = &tandem->receiver;
+	TandemReceiver receiver;
+	pid_t walreceiver;
+	XLogRecPtr flushed;
+	bool live;
 
-	if (HotStandbyActive())
-		report->role = WATCH_STANDBY;
+	SpinLockAcquire(&tandem->receiver.mutex);
+	receiver = tandem->receiver;
+	SpinLockRelease(&tandem->receiver.mutex);
+	SpinLockAcquire(&WalRcv->mutex);
+	walreceiver = WalRcv->pid;
+	flushed = WalRcv->flushedUpto;
+	SpinLockRelease(&WalRcv->mutex);
+
+	live = receiver.pid != 0 && receiver.pid == walreceiver;
+	report->timeline = 0;
 	report->replayed = GetXLogReplayRecPtr(&report->timeline);
-	report->flush = Max(GetWalRcvFlushRecPtr(NULL, NULL), report->replayed);
-	SpinLockAcquire(&receiver->mutex);
-	if (receiver->pid != 0 && receiver->state == TANDEM_RCV_STREAMING)
-	{
-		report->link_up = true;
-		report->flush = Max(report->flush, receiver->durable);
-	}
-	strlcpy(report->follows, receiver->primary_name, sizeof(report->follows));
-	report->diverged = receiver->diverged;
-	if (receiver->diverged)
-		strlcpy(report->refusal, receiver->last_error, sizeof(report->refusal));
-	SpinLockRelease(&receiver->mutex);
+	report->flush = Max(flushed, report->replayed);
+	if (live && receiver.state != TANDEM_RCV_CORE)
+		report->flush = Max(report->flush, receiver.durable);
+	report->link_up = live &&
+					  (receiver.state == TANDEM_RCV_STREAMING || receiver.state == TANDEM_RCV_CORE);
+	strlcpy(report->follows, receiver.primary_name, sizeof(report->follows));
+	report->diverged = receiver.diverged;
+	if (!report->link_up)
+		strlcpy(report->refusal, receiver.last_error, sizeof(report->refusal));
 }
 
 static void
-hang_up(void)
+hang_up(const char *why)
 {
-	if (connection >= 0)
-		close(connection);
+	if (connection < 0)
+		return;
+	close(connection);
 	connection = -1;
-	tandem->watchdog.connected = false;
+	ereport(LOG, (errmsg("lost the connection to tandemd: %s", why)));
 }
 
 static void
 send_report(void)
 {
-	WatchReport report = {.version = WATCH_VERSION, .size = sizeof(report)};
+	static WatchReport report;
+	TandemGate gate;
 
-	report.postmaster = PostmasterPid;
-	report.role = WATCH_RECOVERING;
-	report.system_identifier = GetSystemIdentifier();
-	report.lease_required = tandem_lease_required;
-	if (RecoveryInProgress())
-		report_standby(&report);
-	else
-	{
-		(void) GetFlushRecPtr(&report.timeline);
-		report_primary(&report);
-	}
-	/* a tandemd that does not read misses this one; the next says more */
-	if (send(connection, &report, sizeof(report), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
-		errno != EAGAIN && errno != EINTR)
-		hang_up();
-}
-
-/* ---------------------------------------------------------------- connecting */
-
-/* Connect to tandemd, if it is there. */
-static void
-call(void)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	static bool told = false;
-
-	if (snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s.socket",
-				 tandem_watchdog_directory, tandem_node_name) >= (int) sizeof(address.sun_path))
-	{
-		if (!told)
-			ereport(LOG, (errmsg("the path of tandemd's socket is too long: \"%s/%s.socket\"",
-								 tandem_watchdog_directory, tandem_node_name),
-						  errhint("Set tandem.watchdog_directory to a shorter one.")));
-		told = true;
-		return;
-	}
-	connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (connection < 0)
 		return;
-	if (connect(connection, (struct sockaddr *) &address, sizeof(address)) != 0)
-	{
-		if (!told)
-			ereport(LOG, (errmsg("could not connect to tandemd at \"%s\": %m", address.sun_path),
-						  errdetail("Commits are acknowledged only while it gives a lease; the "
-									"attempt is repeated.")));
-		told = true;
-		hang_up();
-		return;
-	}
-	told = false;
-	tandem->watchdog.connected = true;
-	ereport(LOG, (errmsg("connected to tandemd at \"%s\"", address.sun_path)));
+	LWLockAcquire(tandem->gate_lock, LW_SHARED);
+	gate = tandem->gate;
+	LWLockRelease(tandem->gate_lock);
+
+	memset(&report, 0, sizeof(report));
+	report.version = WATCH_VERSION;
+	report.size = sizeof(report);
+	report.postmaster = PostmasterPid;
+	report.role = role_now(gate.begun);
+	report.system_identifier = GetSystemIdentifier();
+	report.lease_required = tandem_lease_required;
+	if (report.role == WATCH_PRIMARY)
+		report_primary(&report, &gate);
+	else
+		report_standby(&report);
+	/* one that does not go now is too late; the next one says more */
+	if (send(connection, &report, sizeof(report), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
+		errno != EAGAIN && errno != EINTR)
+		hang_up(strerror(errno));
 }
 
-/* ------------------------------------------------------------------ commands */
+/* ------------------------------------------------------- the term in place */
 
-static bool
-links_have_ended(void)
+/* No link lives on, and none begins. */
+static void
+begin_reterm(const WatchCommand *command)
 {
-	bool ended = true;
-
-	LWLockAcquire(tandem->link_lock, LW_SHARED);
-	for (int i = 0; i < tandem_max_links; i++)
-	{
-		if (tandem->links[i].pid == 0)
-			continue;
-		ended = false;
-		link_wake_worker(&tandem->links[i]);
-	}
+	if (!gate_obey(command, true))
+		return;
+	reterm = *command;
+	reterming = true;
+	LWLockAcquire(tandem->link_lock, LW_EXCLUSIVE);
+	pg_atomic_write_u32(&tandem->watchdog.reterm, 1);
 	LWLockRelease(tandem->link_lock);
-	return ended;
+	incarnation_suspend();
 }
 
 static void
@@ -308,49 +310,48 @@ end_reterm(void)
 }
 
 /*
- * Re-term in place (SAFETY.md rule 6): no link of the old term is left, then
- * the new incarnation is durable, then the gate takes the new term.  The new
- * incarnation's WAL begins where the WAL ends now: nothing beyond has been sent
- * in the old one.
+ * Go on with the change of the term, if all links have ended.  ERROR if the new
+ * incarnation cannot be stored; then another worker starts, and tandemd asks
+ * again.
  */
 static void
 continue_reterm(void)
 {
-	if (!links_have_ended())
+	bool any = false;
+
+	if (!reterming)
 		return;
-	if (gate_obey(&reterm, true))
+	for (int i = 0; i < tandem_max_links; i++)
 	{
-		reterm.inc = incarnation_reterm(reterm.term, reterm.inc, GetXLogInsertRecPtr());
-		(void) gate_obey(&reterm, false);
+		if (tandem->links[i].pid == 0)
+			continue;
+		any = true;
+		link_wake_worker(&tandem->links[i]);
 	}
-	else
-		incarnation_resume();
+	if (any)
+		return;
+
+	/* what standbys have got is below: they have nothing to discard */
+	reterm.inc = incarnation_reterm(reterm.term, reterm.inc, GetXLogInsertRecPtr());
+	if (!gate_obey(&reterm, false))
+		ereport(LOG, (errmsg("the change to term " UINT64_FORMAT " was overtaken", reterm.term)));
 	end_reterm();
 }
 
+/* ----------------------------------------------------------------- commands */
+
 static void
-obey(const WatchCommand *command)
+take_command(WatchCommand *command)
 {
-	if (RecoveryInProgress())
-		return;
-	if (command->order != GATE_TERM)
-	{
+	command->peer[sizeof(command->peer) - 1] = '\0';
+	if (command->order == GATE_TERM)
+		begin_reterm(command);
+	else
 		(void) gate_obey(command, false);
-		return;
-	}
-	if (!gate_obey(command, true))
-		return;
-	reterm = *command;
-	if (reterming)
-		return;
-	reterming = true;
-	pg_atomic_write_u32(&tandem->watchdog.reterm, 1);
-	incarnation_suspend();
-	continue_reterm();
 }
 
 static void
-read_commands(void)
+take_commands(void)
 {
 	while (connection >= 0)
 	{
@@ -359,33 +360,91 @@ read_commands(void)
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
-		if (n != sizeof(command) || command.version != WATCH_VERSION ||
-			command.size != sizeof(command) || (int) command.order < GATE_REQUIRE ||
-			command.order > GATE_TERM)
-		{
-			if (n > 0)
-				ereport(LOG, (errmsg("tandemd speaks another version than this server"),
-							  errhint("Install the same version of pg_tandem and tandemd.")));
-			hang_up();
-			return;
-		}
-		command.peer[WATCH_NAME_SIZE - 1] = '\0';
-		obey(&command);
+		if (n < 0)
+			hang_up(strerror(errno));
+		else if (n == 0)
+			hang_up("it was closed");
+		else if (n != sizeof(command) || command.version != WATCH_VERSION ||
+				 command.size != sizeof(command) || command.order > GATE_TERM)
+			hang_up("it speaks another version: install the same version of pg_tandem and tandemd");
+		else
+			take_command(&command);
 	}
 }
 
-/* ---------------------------------------------------------------------- main */
+/* --------------------------------------------------------------- connecting */
+
+/* Whose socket is it?  Only root's, or that of our own user, can be tandemd's. */
+static bool
+is_trusted(int fd)
+{
+	struct ucred who;
+	socklen_t size = sizeof(who);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 &&
+		(who.uid == 0 || who.uid == geteuid()))
+		return true;
+	errno = EPERM;
+	return false;
+}
 
 static void
-worker_exit(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
+connect_to_tandemd(void)
+{
+	static int told = 0;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = -1;
+
+	if (snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s.socket",
+				 tandem_watchdog_directory, tandem_node_name) >= (int) sizeof(address.sun_path))
+		errno = ENAMETOOLONG;
+	else
+		fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && connect(fd, (struct sockaddr *) &address, sizeof(address)) == 0 &&
+		is_trusted(fd))
+	{
+		connection = fd;
+		told = 0;
+		ereport(LOG, (errmsg("connected to tandemd")));
+		return;
+	}
+	if (errno != told)
+	{
+		told = errno;
+		ereport(LOG, (errcode_for_socket_access(),
+					  errmsg("could not connect to tandemd at \"%s/%s.socket\": %m",
+							 tandem_watchdog_directory, tandem_node_name)));
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+/* --------------------------------------------------------------- the worker */
+
+static void
+watchdog_exit(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
 {
 	tandem->watchdog.latch = NULL;
 	tandem->watchdog.pid = 0;
-	tandem->watchdog.connected = false;
 	if (reterming)
-		end_reterm(); /* its successor is told again */
+	{
+		incarnation_resume();
+		end_reterm();
+	}
 }
 
+static void
+wait_for_news(long ms)
+{
+	int events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+
+	if (connection >= 0)
+		events |= WL_SOCKET_READABLE;
+	(void) WaitLatchOrSocket(MyLatch, events, connection >= 0 ? connection : PGINVALID_SOCKET,
+							 Max(ms, 0), PG_WAIT_EXTENSION);
+}
+
+/* Main function of the watchdog worker, one per server. */
 void
 tandem_watchdog_main(pg_attribute_unused() Datum arg)
 {
@@ -394,44 +453,33 @@ tandem_watchdog_main(pg_attribute_unused() Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
-	before_shmem_exit(worker_exit, 0);
+	before_shmem_exit(watchdog_exit, 0);
 	tandem->watchdog.pid = MyProcPid;
 	tandem->watchdog.latch = MyLatch;
-	/* a predecessor may have failed while the term changed */
-	if (tandem->gate.begun && !incarnation_ready())
-		incarnation_resume();
-	context = AllocSetContextCreate(TopMemoryContext, "tandem watchdog", ALLOCSET_DEFAULT_SIZES);
+	context = AllocSetContextCreate(TopMemoryContext, "tandem watchdog", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(context);
 
-	while (!ShutdownRequestPending)
+	for (;;)
 	{
-		long wait_ms = reterming ? RETERM_MS : REPORT_MS;
-		int rc;
+		long wait_ms;
 
-		MemoryContextReset(context);
+		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+		if (ShutdownRequestPending)
+			proc_exit(1); /* 0 would mean: never start it again */
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		check_lease();
+		MemoryContextReset(context);
+		wait_ms = look_at_lease(REPORT_MS);
 		if (connection < 0)
-			call();
-		read_commands();
-		if (reterming)
-			continue_reterm();
-		if (!RecoveryInProgress())
-			gate_look();
-		if (connection >= 0)
-			send_report();
-		rc = WaitLatchOrSocket(MyLatch,
-							   WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH |
-								   (connection >= 0 ? WL_SOCKET_READABLE : 0),
-							   connection >= 0 ? connection : PGINVALID_SOCKET, wait_ms,
-							   PG_WAIT_EXTENSION);
-		if (rc & WL_LATCH_SET)
-			ResetLatch(MyLatch);
+			connect_to_tandemd();
+		take_commands();
+		continue_reterm();
+		gate_look();
+		send_report();
+		wait_for_news(reterming ? Min(wait_ms, RETERM_MS) : wait_ms);
 	}
-	proc_exit(1); /* 0 would mean: never start it again */
 }

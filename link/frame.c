@@ -130,7 +130,7 @@ static const struct
 	[LINK_AUTH_CLIENT] = {8 + LINK_NONCE_SIZE, 8 + LINK_NONCE_SIZE},
 	[LINK_AUTH_SERVER] = {LINK_NONCE_SIZE + LINK_MAC_SIZE, LINK_NONCE_SIZE + LINK_MAC_SIZE},
 	[LINK_AUTH_PROOF] = {LINK_MAC_SIZE, LINK_MAC_SIZE},
-	[LINK_HELLO] = {8 + 4 + 4 + 8 + 8 + 8 + 4 + 8 + 8 + 2 + 2 + 2, LINK_HELLO_MAX},
+	[LINK_HELLO] = {8 + 4 + 4 + 8 + 8 + 8 + 4 + 8 + 8 + 8 + 2 + 2 + 2, LINK_HELLO_MAX},
 	[LINK_WELCOME] = {4 + 2, 4 + 2 + LINK_NAME_SIZE},
 	[LINK_REFUSE] = {4 + 2 + 2, LINK_NOTICE_MAX},
 	[LINK_WAL] = {1, LINK_MAX_PAYLOAD},
@@ -313,6 +313,7 @@ link_hello_encode(const LinkHello *msg, uint8_t *buf)
 	to = put_uint(to, msg->check_crc, 4);
 	to = put_uint(to, msg->instance, 8);
 	to = put_uint(to, msg->copy, 8);
+	to = put_uint(to, msg->floor, 8);
 	to = put_string(to, msg->node_name, LINK_NAME_SIZE);
 	to = put_string(to, msg->slot_name, LINK_NAME_SIZE);
 	to = put_history(to, &msg->history);
@@ -333,6 +334,7 @@ link_hello_decode(const uint8_t *buf, size_t length, LinkHello *msg)
 	msg->check_crc = get_uint(&c, 4);
 	msg->instance = get_uint(&c, 8);
 	msg->copy = get_uint(&c, 8);
+	msg->floor = get_uint(&c, 8);
 	get_string(&c, msg->node_name, LINK_NAME_SIZE);
 	get_string(&c, msg->slot_name, LINK_NAME_SIZE);
 	get_history(&c, &msg->history);

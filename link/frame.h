@@ -144,7 +144,8 @@ typedef struct LinkHello
 	uint64_t check_to;
 	uint32_t check_crc; /* ... with this CRC-32C */
 	uint64_t instance;  /* random number of this postmaster's life */
-	uint64_t copy;      /* which copy of the database it is, 0: none has a number */
+	uint64_t copy;      /* which copy of the database it is; 0: it has no number */
+	uint64_t floor;     /* it takes no WAL of a lower term */
 	char node_name[LINK_NAME_SIZE];
 	char slot_name[LINK_NAME_SIZE]; /* empty: no slot */
 	LinkHistory history;
@@ -255,7 +256,7 @@ typedef struct LinkAuthProof
 
 /* largest payload each encoder below can produce, bytes */
 #define LINK_HELLO_MAX \
-	(8 + 4 + 4 + 8 + 8 + 8 + 4 + 8 + 8 + 2 * (2 + LINK_NAME_SIZE) + 2 + LINK_MAX_HISTORY * 32)
+	(8 + 4 + 4 + 8 + 8 + 8 + 4 + 8 + 8 + 8 + 2 * (2 + LINK_NAME_SIZE) + 2 + LINK_MAX_HISTORY * 32)
 #define LINK_NOTICE_MAX    (4 + 2 + LINK_TEXT_SIZE + 2 + LINK_TEXT_SIZE)
 #define LINK_RING_END_SIZE (4 + 4 + 4 + 2 + 1 + 1 + 16 + 4 + 4 + 8 + 8)
 #define LINK_RING_STOP_MAX (4 + 1 + 2 + LINK_TEXT_SIZE)

@@ -100,6 +100,7 @@ random_payload(Rng *rng, LinkFrameType type, uint8_t *to)
 			hello.check_crc = edgy(rng);
 			hello.instance = edgy(rng);
 			hello.copy = edgy(rng);
+			hello.floor = edgy(rng);
 			random_string(rng, hello.node_name, sizeof(hello.node_name));
 			random_string(rng, hello.slot_name, sizeof(hello.slot_name));
 			hello.history.count = one_in(rng, 20) ? LINK_MAX_HISTORY : below(rng, 4);

@@ -109,7 +109,8 @@ sample_hello(LinkHello *msg, int history)
 					   .check_to = UINT64_C(0x0000000512345678),
 					   .check_crc = 0x87654321,
 					   .instance = UINT64_C(0xFEDCBA9876543210),
-					   .copy = UINT64_C(0x1032547698BADCFE)};
+					   .copy = UINT64_C(0x1122334455667788),
+					   .floor = UINT64_C(0x0011223344556677)};
 	strcpy(msg->node_name, "node_b");
 	strcpy(msg->slot_name, "slot_b");
 	sample_history(&msg->history, history);

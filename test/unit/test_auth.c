@@ -593,7 +593,7 @@ test_out_of_order(void **state)
 		LinkFrameType type;
 		size_t length;
 	} frames[] = {
-		{LINK_AUTH_CLIENT, 40}, {LINK_AUTH_SERVER, 64}, {LINK_AUTH_PROOF, 32}, {LINK_HELLO, 66},
+		{LINK_AUTH_CLIENT, 40}, {LINK_AUTH_SERVER, 64}, {LINK_AUTH_PROOF, 32}, {LINK_HELLO, 74},
 		{LINK_WELCOME, 6},      {LINK_REFUSE, 8},       {LINK_WAL, 100},       {LINK_BOUND, 0},
 		{LINK_HANDOVER, 0},     {LINK_ACK, 32},         {LINK_FEEDBACK, 16},   {LINK_NOTICE, 8},
 		{LINK_RING_OFFER, 56},  {LINK_RING_ACCEPT, 56}, {LINK_RING_START, 12}, {LINK_RING_STOP, 7},

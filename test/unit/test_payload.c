@@ -175,7 +175,7 @@ test_payload_layout(void **state)
 
 	(void) state;
 	sample_hello(&hello, 2);
-	assert_int_equal(link_hello_encode(&hello, buf), 60 + 2 + 6 + 2 + 6 + 2 + 2 * 32);
+	assert_int_equal(link_hello_encode(&hello, buf), 68 + 2 + 6 + 2 + 6 + 2 + 2 * 32);
 	assert_true(peek(buf, 8) == hello.system_identifier);
 	assert_int_equal(peek(buf + 8, 4), hello.timeline);
 	assert_int_equal(peek(buf + 12, 4), hello.timeline_crc);
@@ -185,14 +185,15 @@ test_payload_layout(void **state)
 	assert_int_equal(peek(buf + 40, 4), hello.check_crc);
 	assert_true(peek(buf + 44, 8) == hello.instance);
 	assert_true(peek(buf + 52, 8) == hello.copy);
-	assert_int_equal(peek(buf + 60, 2), 6);
-	assert_memory_equal(buf + 62, "node_b", 6);
+	assert_true(peek(buf + 60, 8) == hello.floor);
 	assert_int_equal(peek(buf + 68, 2), 6);
-	assert_memory_equal(buf + 70, "slot_b", 6);
-	assert_int_equal(peek(buf + 76, 2), 2);
+	assert_memory_equal(buf + 70, "node_b", 6);
+	assert_int_equal(peek(buf + 76, 2), 6);
+	assert_memory_equal(buf + 78, "slot_b", 6);
+	assert_int_equal(peek(buf + 84, 2), 2);
 	for (int i = 0; i < 2; i++)
 	{
-		const uint8_t *at = buf + 78 + 32 * i;
+		const uint8_t *at = buf + 86 + 32 * i;
 
 		assert_true(peek(at, 8) == hello.history.entry[i].term);
 		assert_int_equal(peek(at + 8, 4), hello.history.entry[i].incarnation);
@@ -259,6 +260,7 @@ test_field_limits(void **state)
 		hello.check_crc = w;
 		hello.instance = v;
 		hello.copy = v;
+		hello.floor = v;
 		hello.history.count = 1;
 		hello.history.entry[0] = (LinkIncarnation){v, w, w, v, v};
 		length = link_hello_encode(&hello, buf);
@@ -266,7 +268,7 @@ test_field_limits(void **state)
 		assert_true(hello2.system_identifier == v && hello2.timeline == w &&
 					hello2.timeline_crc == w && hello2.start == v && hello2.check_from == v &&
 					hello2.check_to == v && hello2.check_crc == w && hello2.instance == v &&
-					hello2.copy == v);
+					hello2.copy == v && hello2.floor == v);
 		assert_string_equal(hello2.node_name, "");
 		assert_string_equal(hello2.slot_name, "");
 		assert_int_equal(hello2.history.count, 1);
@@ -425,8 +427,8 @@ typedef struct StringCase
 } StringCase;
 
 static const StringCase strings[] = {
-	{"hello node", LINK_HELLO, 60, 2 + 2, 63, offsetof(LinkHello, node_name)},
-	{"hello slot", LINK_HELLO, 60 + 2, 2, 63, offsetof(LinkHello, slot_name)},
+	{"hello node", LINK_HELLO, 68, 2 + 2, 63, offsetof(LinkHello, node_name)},
+	{"hello slot", LINK_HELLO, 68 + 2, 2, 63, offsetof(LinkHello, slot_name)},
 	{"welcome node", LINK_WELCOME, 4, 0, 63, offsetof(LinkWelcome, node_name)},
 	{"refuse message", LINK_REFUSE, 4, 2, 1023, offsetof(LinkNotice, message)},
 	{"refuse hint", LINK_REFUSE, 4 + 2, 0, 1023, offsetof(LinkNotice, hint)},
@@ -544,7 +546,7 @@ static void
 test_history_counts(void **state)
 {
 	static const int counts[] = {0, 1, 2, LINK_MAX_HISTORY - 1, LINK_MAX_HISTORY};
-	const size_t head = 52 + 2 + 2;
+	const size_t head = 68 + 2 + 2;
 	const size_t room = head + 2 + 65535 * 32;
 	uint8_t *buf = calloc(1, room);
 	LinkHello *hello = malloc(sizeof(*hello));
