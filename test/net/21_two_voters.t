@@ -16,6 +16,8 @@ ok(cluster.wait_alone(alpha) and cluster.writes(), "the standby's host dies: the
 cluster.gap(begin, 6, "the standby's host dies")
 beta.boot()
 ok(cluster.wait_in_sync(alpha), "it boots: in sync again by itself")
+# A voter that was restarted votes for nobody new for the time of a lease.
+ok(stays(lambda: alpha.state() == "in sync", 4), "and stays so")
 
 begin = now()
 os.kill(alpha.postmaster(), signal.SIGKILL)
