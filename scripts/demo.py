@@ -193,7 +193,10 @@ class Story:
         self.heading("alpha's host dies, all of it at once: beta takes over")
         self.event("host killed", alpha.crash, lambda: c.wait_primary(beta))
         self.heading("alpha boots: it becomes beta's standby by itself")
+        booted = now()
         self.restored("in sync again", alpha.boot, beta)
+        # For the time of a lease a node that was restarted votes for nobody new, itself included.
+        time.sleep(max(0, 5.5 - (now() - booted)))
 
         self.heading("Switchover, back to alpha")
         self.event("switchover", lambda: beta.ctl("switchover"),
