@@ -62,7 +62,7 @@ open_end(pg_attribute_unused() void *arg, const LinkRingEnd *peer, char *why, si
 
 	if (why_not != NULL)
 	{
-		snprintf(why, why_size, "on the standby: %s", why_not);
+		strlcpy(why, why_not, why_size);
 		return NULL;
 	}
 	verbs = rdma_open(uplink_conn, true, peer->size, why, why_size);
@@ -126,8 +126,7 @@ rcvring_idle(bool wait, const char **lost)
 	why_not = rdma_why_not(uplink_conn);
 	if (why_not != NULL)
 	{
-		*lost = note(
-			link_switch_standby_stop(uplink_conn, psprintf("on the standby: %s", why_not), &stamp));
+		*lost = note(link_switch_standby_stop(uplink_conn, why_not, &stamp));
 		return false;
 	}
 	more = link_switch_idle(uplink_conn, wait, &stamp, &result);

@@ -49,9 +49,10 @@
  * two is 4.096 us * 2^n (devices may take up to four times that), with n so
  * that all of them together stay below the link's own timeout: then the
  * stream is back on TCP before the link would be given up.  Not below n = 13,
- * 34 ms: a switch that is busy is not a dead one.
+ * 34 ms: a switch that is busy is not a dead one.  Not 7 times: soft-RoCE takes
+ * that for "for ever".
  */
-#define RETRIES     7
+#define RETRIES     6
 #define TIMEOUT_MIN 13
 #define TIMEOUT_MAX 18 /* 1.07 s */
 

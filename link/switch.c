@@ -154,6 +154,16 @@ take_credit(LinkConn *conn, const LinkRingMark *mark, const LinkHeader *stamp)
 															  : LINK_SWITCH_VIOLATION;
 }
 
+/* The peer has stopped it: say that the reason is one of its host. */
+static void
+fail_there(LinkRing *ring, const char *where, const char *reason)
+{
+	char text[sizeof(ring->reason)];
+
+	snprintf(text, sizeof(text), "on the %s: %s", where, reason);
+	(void) link_ring_fail(ring, text);
+}
+
 /* The standby's end is closed. */
 static LinkSwitch
 take_stop(LinkConn *conn, const LinkHeader *header, const LinkRingStop *stop)
@@ -162,7 +172,7 @@ take_stop(LinkConn *conn, const LinkHeader *header, const LinkRingStop *stop)
 
 	if (ring->state == LINK_RING_OFF || (stop->started && !ring->started))
 		return LINK_SWITCH_VIOLATION;
-	(void) link_ring_fail(ring, stop->reason);
+	fail_there(ring, "standby", stop->reason);
 	link_ring_close(ring);
 	if (ring->started && !stop->started)
 	{
@@ -370,6 +380,7 @@ link_switch_standby_frame(LinkConn *conn, const LinkHeader *header, const uint8_
 			if (!link_ring_stop_decode(payload, header->length, &stop) || ring == NULL ||
 				stop.generation != ring->generation)
 				return LINK_SWITCH_VIOLATION;
+			fail_there(ring, "primary", stop.reason);
 			return link_switch_standby_stop(conn, stop.reason, stamp);
 		default:
 			return LINK_SWITCH_VIOLATION;

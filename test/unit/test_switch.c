@@ -278,7 +278,7 @@ test_there_and_back(void **state)
 	assert_int_equal(s.ended[1], 1);
 	assert_true(s.sent == s.written);
 	assert_string_equal(s.primary->ring->reason, "the primary wants it");
-	assert_string_equal(s.standby->ring->reason, "the primary wants it");
+	assert_string_equal(s.standby->ring->reason, "on the primary: the primary wants it");
 	assert_true(primary_send(&s, 10));
 	settle(&s);
 	assert_true(s.sent == s.written);
@@ -300,7 +300,7 @@ test_refused(void **state)
 		assert_true(primary_send(&s, 1000));
 		settle(&s);
 		assert_int_equal(s.refused[0], i + 1);
-		assert_string_equal(s.primary->ring->reason, "there is no device");
+		assert_string_equal(s.primary->ring->reason, "on the standby: there is no device");
 		assert_true(s.sent == s.written);
 	}
 	s.refuse = false;
