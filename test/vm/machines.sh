@@ -69,8 +69,8 @@ prepare_machines() {
 	(cd "$root" && find . | cpio -o -H newc --quiet) >"$machines/initrd"
 }
 
-# start_machine NAME [DIRECTORY]: boots it; DIRECTORY is what lies on its disk, /data. $process1
-# is agent or systemd.
+# start_machine NAME [DIRECTORY]: boots it. DIRECTORY is what lies on its disk, /data; without
+# one it has the disk that it had, if any. $process1 is agent or systemd, $memory is in MB.
 start_machine() {
 	local name=$1 directory=$machines/$1 number arguments network
 
@@ -86,11 +86,12 @@ start_machine() {
 	install -m 755 "$here/agent" "$directory/agent"
 	cp "$here/systemd" "$directory/"
 	if [ $# -gt 1 ]; then
-		truncate -s 1G "$directory/disk"
-		mke2fs -q -F -t ext4 -E root_owner=0:0 -d "$2" "$directory/disk"
+		rm -f "$machines/disk-$name"
+		truncate -s 1G "$machines/disk-$name"
+		mke2fs -q -F -t ext4 -E root_owner=0:0 -d "$2" "$machines/disk-$name"
 	fi
 	arguments=(-name "$name" -machine "q35,usb=off,vmport=off" -accel "tcg,thread=multi" -cpu "max,la57=off"
-		-smp 1 -m "${memory:-1024}" -nodefaults -no-user-config -display none -no-reboot
+		-smp 1 -m "$memory" -nodefaults -no-user-config -display none -no-reboot
 		-kernel "$machines/vmlinux" -initrd "$machines/initrd"
 		-append "console=ttyS0 quiet panic=1 mitigations=off nokaslr audit=0 net.ifnames=0 \
 			tsc=reliable no_timer_check random.trust_cpu=on systemd.show_status=0 \
@@ -104,8 +105,8 @@ start_machine() {
 		-device "virtio-9p-pci,fsdev=f2,mount_tag=shared"
 		-netdev "$network"
 		-device "virtio-net-pci,netdev=n0,mac=52:54:00:77:00:0$number,romfile=")
-	if [ -f "$directory/disk" ]; then
-		arguments+=(-drive "file=$directory/disk,format=raw,if=virtio,cache=writeback")
+	if [ -f "$machines/disk-$name" ]; then
+		arguments+=(-drive "file=$machines/disk-$name,format=raw,if=virtio,cache=writeback")
 	fi
 	qemu-system-x86_64 "${arguments[@]}" >"$directory/qemu.log" 2>&1 &
 	machine_pid[$name]=$!
@@ -160,6 +161,7 @@ end_machines() {
 
 machines=${machines:-} # a directory of the test's own
 process1=agent
+memory=1024
 three=false # machines; two have a cable, three a switch
 declare -A machine_pid
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

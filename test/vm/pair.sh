@@ -37,9 +37,8 @@ note() {
 	sed 's/^/# /' <<<"$*"
 }
 
-# Machines, with soft-RoCE and a server in each, in sync by RDMA. SETTINGS are the primary's.
 # Ends the test where there can be no machines. KEEP=DIRECTORY keeps what they wrote.
-begin_tests() {
+prepare_tests() {
 	local why
 
 	why=$(why_no_machines)
@@ -55,6 +54,11 @@ begin_tests() {
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
 	prepare_machines
+}
+
+# Machines, with soft-RoCE and a server in each, in sync by RDMA. SETTINGS are the primary's.
+begin_tests() {
+	prepare_tests
 	make_directories "$@"
 	ok "two machines are up, each with soft-RoCE and a server" start_pair
 	[ "$failures" -eq 0 ] || { show && exit 1; }
@@ -66,7 +70,7 @@ begin_tests() {
 clean_up() {
 	end_machines
 	if [ -n "${KEEP:-}" ]; then
-		rm -f "$machines"/*/disk "$machines/vmlinux" "$machines/initrd"
+		rm -f "$machines"/disk-* "$machines/vmlinux" "$machines/initrd"
 		rm -rf "$KEEP"
 		cp -r "$machines" "$KEEP"
 	fi
