@@ -458,7 +458,7 @@ clear_leftovers(Rebuild *r)
 	RebuildNote note;
 
 	rebuild_note_read(r->config, &note);
-	if (note.phase == REBUILD_NONE && rebuild_leftovers(r->config, &note))
+	if (!rebuild_note_is_open(&note) && rebuild_leftovers(r->config, &note))
 		(void) start_cleaner(r, &note);
 }
 
@@ -852,9 +852,14 @@ rebuild_start(Rebuild *r, int from, uint64_t copy, bool seed)
 	r->error[0] = '\0';
 	show(r, seed ? "seed" : "rewind");
 	rebuild_note_read(r->config, &r->note);
+	if (r->note.phase == REBUILD_DONE && r->note.copy == copy)
+	{
+		end(r, true); /* tandemd ended before the decision core knew */
+		return true;
+	}
+	if (!rebuild_note_is_open(&r->note))
+		r->note = (RebuildNote){.phase = REBUILD_BEGUN};
 	r->note.copy = copy;
-	if (r->note.phase == REBUILD_NONE)
-		r->note.phase = REBUILD_BEGUN;
 	if (!follow_conninfo(r->config, from, r->config->probe_database, r->conninfo,
 						 sizeof(r->conninfo), error, sizeof(error)))
 		fail(r, "%s", error);
@@ -895,7 +900,7 @@ rebuild_is_pending(const Config *c)
 	RebuildNote note;
 
 	rebuild_note_read(c, &note);
-	return note.phase != REBUILD_NONE;
+	return rebuild_note_is_open(&note);
 }
 
 bool
@@ -905,7 +910,7 @@ rebuild_recover(const Config *c)
 	CopyFile copy = {.rebuilding = true};
 
 	rebuild_note_read(c, &note);
-	if (note.phase == REBUILD_NONE || !pg_file_exists(c->data_directory))
+	if (!rebuild_note_is_open(&note) || !pg_file_exists(c->data_directory))
 		return true;
 	copy.id = note.copy;
 	if (copy.id == 0) /* a damaged note: whatever it was, it is not complete */

@@ -65,7 +65,7 @@ parse_note(char *text, RebuildNote *note)
 				 strlen(line + 6) < CONFIG_PATH_SIZE)
 			strcpy(note->place[note->nplaces++], line + 6);
 	}
-	return note->phase > REBUILD_NONE && note->phase <= REBUILD_IN;
+	return note->phase > REBUILD_NONE && note->phase <= REBUILD_DONE;
 }
 
 void
@@ -109,6 +109,12 @@ rebuild_note_write(const Config *c, const RebuildNote *note)
 	r = pg_file_write(path, text, (uid_t) -1, (gid_t) -1, 0600);
 	free(text);
 	return r;
+}
+
+bool
+rebuild_note_is_open(const RebuildNote *note)
+{
+	return note->phase != REBUILD_NONE && note->phase != REBUILD_DONE;
 }
 
 int

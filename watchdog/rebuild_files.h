@@ -25,12 +25,15 @@ typedef enum RebuildPhase
 	REBUILD_BEGUN,  /* nothing of the old copy has been touched */
 	REBUILD_REWIND, /* pg_rewind has been started: only a seed makes it whole again */
 	REBUILD_OUT,    /* the new copy is complete; the old one is being moved aside */
-	REBUILD_IN      /* the old one is aside; the new one is being moved in */
+	REBUILD_IN,     /* the old one is aside; the new one is being moved in */
+	REBUILD_DONE    /* whole; only the decision core may not know it yet */
 } RebuildPhase;
 
 /*
  * <state_directory>/<node>.rebuild: a rewind or seed is not complete.  It stands outside the data
- * directory because both programs bring the primary's files, its copy id among them.
+ * directory because both programs bring the primary's files, its copy id among them.  Once it is
+ * complete the note stays and says so: nobody shall begin the same one again because tandemd ended
+ * in that moment.
  */
 typedef struct RebuildNote
 {
@@ -47,6 +50,7 @@ typedef struct RebuildNote
 extern void rebuild_note_read(const Config *c, RebuildNote *note);
 extern int rebuild_note_write(const Config *c, const RebuildNote *note);
 extern int rebuild_note_remove(const Config *c);
+extern bool rebuild_note_is_open(const RebuildNote *note);
 
 /* Save the configuration files of the data directory (they are a node's own), and put them into
  * another one or back. */

@@ -88,9 +88,11 @@ write_copy(RebuildJob *job)
 static int
 complete(RebuildJob *job)
 {
-	int r =
-		failed(job, "remove the note in the state directory", rebuild_note_remove(&job->config));
+	int r;
 
+	job->note.phase = REBUILD_DONE;
+	r = failed(job, "write the note in the state directory",
+			   rebuild_note_write(&job->config, &job->note));
 	if (r == 0)
 		(void) rebuild_forget_configuration(&job->config);
 	return r;
