@@ -26,7 +26,7 @@
 typedef struct Child
 {
 	const char *const *argv;
-	char *envp[8 + PROGRAM_MAX_ENVIRONMENT];
+	char *envp[10 + PROGRAM_MAX_ENVIRONMENT];
 	char home[1100];
 	char user[80];
 	bool change_user;
@@ -96,6 +96,8 @@ prepare_environment(Child *c, const struct passwd *pw, const char *const *more)
 	static char messages[] = "LC_MESSAGES=C";
 	static char lang[] = "LANG=C.UTF-8";
 	static char timeout[] = "PGCONNECT_TIMEOUT=10";
+	static char oom_file[] = "PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj";
+	static char oom_value[] = "PG_OOM_ADJUST_VALUE=0";
 	int n = 0;
 
 	snprintf(c->home, sizeof(c->home), "HOME=%s", pw != NULL ? pw->pw_dir : "/");
@@ -106,6 +108,10 @@ prepare_environment(Child *c, const struct passwd *pw, const char *const *more)
 	c->envp[n++] = timeout;
 	c->envp[n++] = c->home;
 	c->envp[n++] = c->user;
+	/* a postmaster keeps tandemd's protection from the kernel's out-of-memory killer, as by Debian's
+	 * unit; its children must not have it */
+	c->envp[n++] = oom_file;
+	c->envp[n++] = oom_value;
 	for (int i = 0; more != NULL && more[i] != NULL; i++)
 	{
 		if (i == PROGRAM_MAX_ENVIRONMENT)
@@ -144,6 +150,18 @@ prepare(Child *c, const ProgramSpec *spec)
 	return prepare_environment(c, pw, spec->environment);
 }
 
+/* Of tandemd and the postmaster the kernel shall kill neither; of a program of ours it may. */
+static void
+unprotect(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY);
+	ssize_t n = fd >= 0 ? write(fd, "0", 1) : 0;
+
+	(void) n; /* without /proc nothing is protected */
+	if (fd >= 0)
+		close(fd);
+}
+
 static _Noreturn void
 child(const Child *c)
 {
@@ -158,6 +176,8 @@ child(const Child *c)
 		signal(s, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (!c->detached)
+		unprotect();
 	if (dup2(c->input >= 0 ? c->input : null, 0) < 0 || dup2(c->output, 1) < 0 ||
 		dup2(c->output, 2) < 0)
 		_exit(126);
