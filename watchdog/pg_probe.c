@@ -391,6 +391,14 @@ connection_step(PgProbe *p)
 		answer_step(p);
 }
 
+/* libpq would write them to standard error. */
+static void
+ignore_notice(void *arg, const char *message)
+{
+	(void) arg;
+	(void) message;
+}
+
 static void
 start_connection(PgProbe *p)
 {
@@ -428,6 +436,7 @@ start_connection(PgProbe *p)
 	else
 	{
 		PQsetErrorVerbosity(p->conn, PQERRORS_VERBOSE); /* with the SQLSTATE */
+		PQsetNoticeProcessor(p->conn, ignore_notice, NULL);
 		PQsetnonblocking(p->conn, 1);
 		wait_for(p, EPOLLOUT);
 	}
