@@ -30,7 +30,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FOUND_LIMIT    3000000  /* us: systemd says it is started, and there is no postmaster */
+#define FOUND_LIMIT    1000000  /* us: systemd says it is started, and there is no postmaster */
 #define UNIT_LIMIT     90000000 /* a start job without an answer */
 #define PROMOTE_AGAIN  2000000
 #define FOLLOW_RETRY   2000000  /* after files could not be written */
