@@ -120,7 +120,8 @@ class Witness(Member):
 
 
 class Cluster:
-    def __init__(self, bed, failover=SHORT, settings="", sections="", witness=True, vip=True, tls=False):
+    def __init__(self, bed, failover=SHORT, settings="", sections="", witness=True, vip=True, tls=False,
+                 of_node=""):
         self.bed = bed
         for program in (TANDEMD, TANDEMCTL):
             if not os.access(program, os.X_OK):
@@ -137,15 +138,17 @@ class Cluster:
         self.load = None
         self.direct = {}
         self.order = ["alpha"]  # who was primary, one after the other
-        self.write_conf(failover, sections, vip)
+        self.write_conf(failover, sections, vip, of_node)
 
-    def write_conf(self, failover, sections, vip):
+    def write_conf(self, failover, sections, vip, of_node):
+        """of_node: what else stands in the section of each node, in which {name} is its name."""
         nodes = ""
         data = ""
         for node in self.nodes:
             addresses = ", ".join(node.host.address(n) for n in node.host.networks)
             nodes += (f"[node {node.name}]\naddress = {addresses}\n"
-                      f"conninfo = host={node.host.address('back')} port=5432\n\n")
+                      f"conninfo = host={node.host.address('back')} port=5432\n"
+                      + of_node.format(name=node.name) + "\n")
             data += (f"[tandemd {node.name}]\nstate_directory = {node.host.disk}/state\n"
                      f"[postgres {node.name}]\ndata_directory = {node.data}\n"
                      f"config_file = {node.etc}/postgresql.conf\nsocket_directory = /run/postgresql\n"

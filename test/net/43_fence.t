@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Two nodes with fence agents and no witness: a silent peer is powered off, and then, once that is
+confirmed, done without. With an agent that fails nobody takes over."""
+
+import threading
+
+from netbed import *
+from cluster import *
+
+AGENT = """#!/bin/sh
+# As a fence agent: nodename and action on standard input; the switch is in the test program.
+cd {power} || exit 1
+cat >in.$$
+node=$(sed -n 's/^nodename=//p' in.$$) action=$(sed -n 's/^action=//p' in.$$)
+mv in.$$ "$(hostname).$node.$action.$$.ask"
+for i in $(seq 200); do
+	[ ! -e $$.answer ] || exit "$(cat $$.answer)"
+	sleep 0.05
+done
+echo "no answer from the power switch" >&2
+exit 1
+"""
+
+bed = Bed(enter())
+power = os.path.join(bed.work, "power")
+os.mkdir(power)
+agent = os.path.join(power, "fence_test")
+with open(agent, "w", encoding="utf-8") as f:
+    f.write(AGENT.format(power=power))
+os.chmod(agent, 0o755)
+cluster = Cluster(bed, SHORT + "peer_timeout = 1s\n", witness=False,
+                  of_node=f"fence = {agent}\nfence_options = plug={{name}}\n")
+alpha, beta = cluster.alpha, cluster.beta
+
+unreachable = set()  # hosts that cannot reach the power switch
+asked = []  # (time, who, whom, action, answer)
+
+
+def switch():
+    """The power switch: looks for requests until the program ends."""
+    while True:
+        for name in sorted(os.listdir(power)):
+            if not name.endswith(".ask"):
+                continue
+            who, whom, action, number = name.split(".")[:4]
+            host = bed.hosts[whom]
+            answer = 1
+            if who not in unreachable:
+                if action == "off":
+                    host.off()
+                answer = 0 if action == "off" or host.up() else 2
+            asked.append((now(), who, whom, action, answer))
+            os.unlink(os.path.join(power, name))
+            with open(os.path.join(power, "answer.new"), "w", encoding="ascii") as file:
+                file.write(f"{answer}\n")
+            os.rename(os.path.join(power, "answer.new"), os.path.join(power, f"{number}.answer"))
+        time.sleep(0.02)
+
+
+threading.Thread(target=switch, daemon=True).start()
+cluster.begin()
+ok(alpha.status()["failover"]["possible"], "a failover is possible")
+
+# The primary's host is cut off, and lives.
+unreachable.add("alpha")
+begin = now()
+alpha.host.unplug()
+ok(cluster.wait_primary(beta) and cluster.writes(), "the primary is cut off: the standby takes over")
+ok(not alpha.host.up(), "not before the primary's host is powered off")
+ok([a[1:] for a in asked if a[1] == "beta"] == [("beta", "alpha", "off", 0), ("beta", "alpha", "status", 2)],
+   f"its fence agent was told off, then asked: {[a[1:] for a in asked]}")
+cluster.gap(begin, 3 + 2.5, "powered off")
+unreachable.clear()
+asked.clear()
+alpha.boot()
+ok(cluster.wait_in_sync(beta), "it boots: standby in sync by itself")
+ok(cluster.writes(), "the clients write")
+
+# The standby's host dies.
+begin = now()
+alpha.crash()
+ok(cluster.wait_alone(beta) and cluster.writes(), "the standby's host dies: the primary goes on alone")
+ok(("beta", "alpha", "status", 2) in [a[1:] for a in asked], "once its fence agent says that it is off")
+cluster.gap(begin, 1 + 3, "the standby's host dies")
+alpha.boot()
+ok(cluster.wait_in_sync(beta), "it boots: in sync again by itself")
+
+# The power switch does not answer.
+unreachable.add("alpha")
+begin = now()
+beta.crash()
+ok(cluster.wait(lambda: "not confirmed off" in alpha.events(), "the agent fails", 20),
+   "the primary's host dies and the power switch fails: it is told")
+ok(stays(lambda: not alpha.is_primary(), 4), "the standby does not take over, for longer than a lease")
+asked.clear()
+unreachable.clear()
+ok(cluster.wait_primary(alpha) and cluster.writes(), "the power switch is repaired: the standby takes over")
+ok([a[3:] for a in asked][:2] == [("off", 0), ("status", 2)], f"after it was asked again: {[a[1:] for a in asked]}")
+beta.boot()
+ok(cluster.wait_in_sync(alpha), "in sync again by itself")
+cluster.finish()
+done()
