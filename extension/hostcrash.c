@@ -21,6 +21,10 @@
  * If the server ends in between, the next start finds a standby.signal with
  * our text in it and goes on.
  *
+ * With tandem.lease_required nobody is asked from here: to tandemd this server
+ * is a standby, which it promotes if it holds a lease for it (SAFETY.md rule
+ * 12), and else lets follow whoever is the primary now.
+ *
  *-------------------------------------------------------------------------
  */
 #include "tandem.h"
@@ -161,7 +165,8 @@ hostcrash_check(void)
 					  errdetail("A standby may hold WAL that was lost here. Recovery will end on "
 								"a new timeline.")));
 	}
-	tandem->new_timeline = read_text("standby.signal", text, sizeof(text)) &&
+	tandem->new_timeline = !tandem_lease_required &&
+						   read_text("standby.signal", text, sizeof(text)) &&
 						   strcmp(text, SIGNAL_TEXT) == 0;
 }
 

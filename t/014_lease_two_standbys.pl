@@ -1,6 +1,7 @@
 # Two standbys under a lease.  Commits wait for the one that tandemd has named; the other one is
 # not shown WAL that the named one may never get: it would have applied what a later primary does
 # not have.  And tandemd may name the other one, also if it is asynchronous, to hand over to it.
+# At the end the host of the primary crashes.
 use strict;
 use warnings FATAL => 'all';
 
@@ -62,5 +63,24 @@ order($td, 'alone 2');
 ok(wait_report($td, require => 0), 'alone is authorised');
 $alpha->safe_psql('postgres', 'INSERT INTO t VALUES (4)');
 ok(wait_until($_, 'SELECT count(*) = 4 FROM t'), 'while alone ' . $_->name . ' is shown all that is flushed') foreach $beta, $gamma;
+
+#
+# After a crash of its host a primary comes back on a new timeline; under a lease it is tandemd
+# that promotes it
+#
+$alpha->stop('immediate');
+my $boot = $alpha->data_dir . '/pg_tandem/boot_id';
+ok(-f $boot, 'the primary had noted in which boot of the host it was');
+unlink $boot;
+append_to_file($boot, "00000000-0000-0000-0000-000000000000\n");
+order($td, 'hold 3 60000 0');
+$alpha->start;
+ok(wait_report($td, role => 'standby'), 'after a crash of the host it comes up as a standby');
+$alpha->promote;
+ok(wait_report($td, role => 'primary', term => 3, timeline => 2), 'promoted it is on a new timeline, in the term of its lease');
+order($td, 'instance 2');
+order($td, 'require 3 beta b1');
+ok(wait_report($td, open => 1), 'its standby follows, and the gate opens');
+is_same_data($alpha, $beta, 'the two are the same');
 
 done_testing();
