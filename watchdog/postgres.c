@@ -270,7 +270,8 @@ on_report(void *user, const WatchReport *report)
 	p->report_at = p->now;
 	if (report->role == WATCH_RECOVERING)
 	{
-		if (p->works) /* PostgreSQL's own restart after the crash of a backend */
+		/* PostgreSQL's own restart after the crash of a backend, or the moment of a promotion */
+		if (p->works && !(before == WATCH_STANDBY && p->goal == GOAL_PRIMARY))
 		{
 			postgres_told(p, "stop", "a server process crashed: PostgreSQL recovers by itself");
 			p->progress_at = p->work_at = p->now;
