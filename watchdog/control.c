@@ -175,6 +175,16 @@ cmd_switchover(Manager *m, json_t *request, json_t *a)
 	}
 	else if (m->fsm.cur.peer >= 0)
 		in.node = m->fsm.cur.peer;
+	if (m->fsm.state == FSM_IN_SYNC && in.node == m->fsm.cur.peer &&
+		(heartbeat_peer(m->heartbeat, in.node)->status.flags & WIRE_ELIGIBLE) == 0)
+	{
+		answer(
+			a, false,
+			"node %s could not take over now: its own status says why (after its start its voter "
+			"is not ready before a lease has passed)",
+			m->config.node[in.node].name);
+		return;
+	}
 	operate_on(m, &in, a);
 	if (in.node >= 0)
 		json_object_set_new(a, "to", json_string(m->config.node[in.node].name));

@@ -91,7 +91,9 @@ static const FsmEdge edges[] = {
 	{FSM_BIT(FSM_STOPPING), FSM_E_PG_DEAD, FSM_STANDBY,
 	 "PostgreSQL is no primary any more (rule 11)"},
 	{FSM_BIT(FSM_STANDBY) | FSM_SEEKING, FSM_E_DIVERGED, FSM_REBUILD,
-	 "the link refused: this copy must be rewound or seeded, as a new copy (rules 15 and 16)"},
+	 "the link refused, or an operator asked: this copy is rewound or seeded, as a new one (rules "
+	 "15 "
+	 "and 16)"},
 	{FSM_BIT(FSM_REBUILD), FSM_E_REBUILT, FSM_STANDBY, "the rewind or seed is complete (rule 16)"},
 };
 
