@@ -117,10 +117,9 @@ show_confirm(const json_t *s)
 	if (json_is_true(json_object_get(confirm, "told_to_wait")))
 		printf("waits for          the primary, or: tandemctl confirm failover\n");
 	else if (!json_is_true(json_object_get(confirm, "fails_over")))
-		printf("waits for          an operator: tandemctl confirm failover|wait%s\n",
-			   json_is_true(json_object_get(confirm, "over_max_loss"))
-				   ? " (more than max_loss would be lost)"
-				   : "");
+		printf("waits for          an operator: tandemctl confirm failover|wait%s%s%s\n",
+			   string(confirm, "veto", NULL) != NULL ? " (" : "", string(confirm, "veto", ""),
+			   string(confirm, "veto", NULL) != NULL ? ")" : "");
 	else
 	{
 		format_seconds(json_integer_value(json_object_get(confirm, "left_s")), left, sizeof(left));
@@ -152,9 +151,15 @@ show_paths(const json_t *n)
 
 	if (json_array_size(list) < 2)
 		return;
-	json_array_foreach(list, i, p) if (!json_is_true(json_object_get(p, "alive")))
+	json_array_foreach(list, i, p)
+	{
+		if (json_is_true(json_object_get(p, "alive")) ||
+			(json_is_true(json_object_get(p, "stands_in")) &&
+			 !json_is_integer(json_object_get(p, "heard_ms"))))
+			continue;
 		printf("    path %zu to %s (%s) is silent\n", i + 1, string(n, "name", "?"),
 			   string(p, "address", "?"));
+	}
 }
 
 static void

@@ -57,34 +57,51 @@ manager_loss(const Manager *m, int node)
 	return there > here ? (int64_t) (there - here) : 0;
 }
 
+/* Would more be lost than the DBA allowed?  The primary's end is that of its last heartbeat. */
+static bool
+over_max_loss(Manager *m, int primary)
+{
+	const Config *c = &m->config;
+	int64_t heard = heartbeat_peer(m->heartbeat, primary)->heard;
+	int64_t loss = manager_loss(m, c->self);
+
+	if (loss == 0)
+		m->caught_up_at = heard;
+	if (c->max_loss_bytes == 0 && c->max_loss_us == 0)
+		return false;
+	return loss < 0 || (c->max_loss_bytes > 0 && loss > c->max_loss_bytes) ||
+		   (c->max_loss_us > 0 && heard - m->caught_up_at > c->max_loss_us);
+}
+
 /*
- * Profile dr: a failover that nobody confirms must not lose more than the DBA allowed.  The
- * primary's end is that of its last heartbeat.
+ * Profile dr: what forbids a failover that nobody confirms.  A primary whose host answers comes back
+ * by itself, or an operator sees to it.
  */
 void
 manager_loss_tick(Manager *m)
 {
 	const Config *c = &m->config;
 	int primary = m->fsm.d.rec.primary;
+	const char *veto = NULL;
 	int64_t heard;
-	int64_t loss;
-	bool veto;
 
 	if (!c->fsm.dr || m->postgres == NULL || fsm_is_holder(&m->fsm) || primary < 0 ||
-		primary == c->self || (c->max_loss_bytes == 0 && c->max_loss_us == 0))
+		primary == c->self)
 	{
+		m->veto = NULL;
 		m->config.fsm.confirm_failover = m->confirm;
 		return;
 	}
 	heard = heartbeat_peer(m->heartbeat, primary)->heard;
-	loss = manager_loss(m, c->self);
-	if (loss == 0)
-		m->caught_up_at = heard;
-	veto = loss < 0 || (c->max_loss_bytes > 0 && loss > c->max_loss_bytes) ||
-		   (c->max_loss_us > 0 && heard - m->caught_up_at > c->max_loss_us);
-	if (m->confirm && m->config.fsm.confirm_failover == veto && m->fsm.asked)
-		manager_event(m, "state",
-					  veto ? "no failover without an operator: more than max_loss would be lost"
-						   : "a failover would lose no more than max_loss");
-	m->config.fsm.confirm_failover = m->confirm && !veto;
+	if (over_max_loss(m, primary))
+		veto = "more than max_loss would be lost";
+	else if (heard != 0 && lease_file_now() - heard < HEARTBEAT_SILENT)
+		veto = "the primary's host answers";
+	if (m->confirm && m->fsm.asked && veto != m->veto)
+		manager_event(m, "state", "%s%s",
+					  veto != NULL ? "no failover without an operator: "
+								   : "nothing is in the way of a failover after confirm_timeout",
+					  veto != NULL ? veto : "");
+	m->veto = veto;
+	m->config.fsm.confirm_failover = m->confirm && veto == NULL;
 }

@@ -354,11 +354,13 @@ message_came(void *user, const FsmMsg *msg)
 static void
 state_written(void *user, uint64_t seq, bool ok, const char *error)
 {
+	Manager *m = user;
 	FsmInput in = {.type = FSM_I_PERSISTED, .seq = seq, .ok = ok};
 
-	if (!ok)
-		manager_log(user, LOG_ERR, "%s", error);
-	manager_input(user, &in);
+	if (!ok && !m->write_failed)
+		manager_log(m, LOG_ERR, "%s", error);
+	m->write_failed = !ok;
+	manager_input(m, &in);
 }
 
 static void
@@ -416,12 +418,18 @@ leave_full_disk(Manager *m, const PostgresLook *look)
 	FsmInput in = manager_operator_input(FSM_OP_SWITCHOVER);
 	int64_t now = lease_file_now();
 
-	if (!look->full || look->state != FSM_PG_PRIMARY || m->fsm.state != FSM_IN_SYNC ||
-		m->fsm.paused || m->config.fsm.dr || now - m->left_full_at < FULL_RETRY)
+	if (!look->full || look->state != FSM_PG_PRIMARY || m->fsm.paused ||
+		now - m->left_full_at < FULL_RETRY)
 		return;
 	m->left_full_at = now;
-	manager_event(m, "alarm", "no room is left for WAL on this node: handing over");
-	manager_input(m, &in);
+	if (m->fsm.state != FSM_IN_SYNC || m->config.fsm.dr)
+		manager_event(m, "alarm",
+					  "no room is left for WAL on this node, and no standby is in sync: make room");
+	else
+	{
+		manager_event(m, "alarm", "no room is left for WAL on this node: handing over");
+		manager_input(m, &in);
+	}
 }
 
 static void
@@ -508,7 +516,7 @@ say_status(void *user, WireStatus *s)
 	s->pg_state = FSM_PG_UNKNOWN;
 	s->term = fsm_is_holder(&m->fsm) ? m->fsm.term : m->fsm.d.prom;
 	s->flags = m->fsm.paused ? WIRE_PAUSED : 0;
-	if (fsm_why_not(&m->config.fsm, &m->fsm, INT64_MAX) == NULL) /* whatever lease runs now */
+	if (manager_why_not(m) == NULL)
 		s->flags |= WIRE_ELIGIBLE;
 	if (look == NULL)
 		return;
@@ -638,6 +646,16 @@ make_run_directory(const Config *c, char *error, size_t size)
 	return true;
 }
 
+/* It may be new: on a voter that is to be re-admitted. */
+static bool
+make_state_directory(const Config *c, char *error, size_t size)
+{
+	if (mkdir(c->state_directory, 0700) != 0 && errno != EEXIST)
+		return failed(error, size, "could not make \"%s\": %s", c->state_directory,
+					  strerror(errno));
+	return true;
+}
+
 /* One tandemd per node: two would write one lease file and one state. */
 static bool
 take_lock(Manager *m, char *error, size_t size)
@@ -755,8 +773,9 @@ open_all(Manager *m, char *error, size_t size)
 
 	if (boot == 0)
 		return failed(error, size, "could not read /proc/sys/kernel/random/boot_id");
-	if (!make_run_directory(c, error, size) || !take_lock(m, error, size) ||
-		!open_lease(m, error, size) || !store_read(c, &d, error, size))
+	if (!make_run_directory(c, error, size) || !make_state_directory(c, error, size) ||
+		!take_lock(m, error, size) || !open_lease(m, error, size) ||
+		!store_read(c, &d, error, size))
 		return false;
 	if (d.prom > m->cell.floor)
 		m->cell.floor = d.prom;

@@ -63,10 +63,11 @@ typedef struct Manager
 	Device *device;
 	Control *control;
 
-	bool seed;       /* the rebuild asked for is a seed, not a rewind */
-	bool ending;     /* the host goes down: hand over, then end */
-	bool confirm;    /* confirm_default = failover, as configured (loss.c) */
-	int64_t ends_at; /* ... at the latest */
+	bool write_failed; /* the last write of the state, and that was said */
+	bool seed;         /* the rebuild asked for is a seed, not a rewind */
+	bool ending;       /* the host goes down: hand over, then end */
+	bool confirm;      /* confirm_default = failover, as configured (loss.c) */
+	int64_t ends_at;   /* ... at the latest */
 	ManagerEnd end;
 	struct
 	{
@@ -76,6 +77,7 @@ typedef struct Manager
 	} reply; /* of the decision core to an operator */
 	FsmPgState told_pg;
 	int64_t left_full_at; /* when a full disk was last handed over from */
+	const char *veto;     /* loss.c: what forbids a failover that nobody confirms; or NULL */
 	int64_t caught_up_at; /* loss.c: when this standby last held all that its primary spoke of */
 	uint64_t nevents;     /* ever */
 	ManagerEvent events[MANAGER_MAX_EVENTS];
@@ -131,6 +133,8 @@ extern void manager_loss_tick(Manager *m);
  */
 struct json_t;
 extern struct json_t *manager_status(Manager *m);
+/* Why this node could not become primary, whatever lease runs now; NULL if it could. */
+extern const char *manager_why_not(const Manager *m);
 /* One line for sd_notify(). */
 extern void manager_status_line(const Manager *m, char *text, size_t size);
 

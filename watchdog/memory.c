@@ -14,7 +14,8 @@
 
 #include "manager.h"
 
-#define AFTER_START UINT64_C(5000000) /* us */
+#define AFTER_START UINT64_C(5000000)   /* us */
+#define AGAIN       UINT64_C(300000000) /* after a failover or a seed there is more again */
 
 static int
 drop_text(struct dl_phdr_info *object, size_t size, void *user)
@@ -38,18 +39,15 @@ drop_text(struct dl_phdr_info *object, size_t size, void *user)
 static int
 started(sd_event_source *source, uint64_t usec, void *user)
 {
-	(void) usec;
 	(void) user;
 	dl_iterate_phdr(drop_text, NULL);
-	sd_event_source_unref(source);
-	return 0;
+	(void) sd_event_source_set_time(source, usec + AGAIN);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
 void
 manager_save_memory(Manager *m)
 {
-	sd_event_source *source;
-
-	(void) sd_event_add_time_relative(m->event, &source, CLOCK_BOOTTIME, AFTER_START, 1000000,
-									  started, NULL);
+	(void) sd_event_add_time_relative(m->event, NULL, CLOCK_BOOTTIME, AFTER_START, 1000000, started,
+									  NULL);
 }

@@ -150,6 +150,8 @@ paths(const Manager *m, int node, int64_t now)
 			inet_ntop(AF_INET6, &((const struct sockaddr_in6 *) a)->sin6_addr, text, sizeof(text));
 		set(o, "address", json_string(text));
 		set(o, "heard_ms", age_ms(p->path_heard[i], now));
+		/* where the other has fewer paths its last one stands in: that need not work */
+		set(o, "stands_in", json_boolean(i >= c->npaths));
 		set(o, "alive",
 			json_boolean(p->path_heard[i] != 0 && now - p->path_heard[i] < HEARTBEAT_SILENT));
 		json_array_append_new(list, o);
@@ -227,11 +229,20 @@ outlook_no(Outlook *o, const char *format, ...)
 	return false;
 }
 
+/* Rule 17 is a matter of time alone, and so of no interest to fsm_why_not(). */
+const char *
+manager_why_not(const Manager *m)
+{
+	if (m->fsm.hold_until > lease_file_now() && m->fsm.d.prom_to != m->config.self)
+		return "this voter was started less than a lease ago";
+	return fsm_why_not(&m->config.fsm, &m->fsm, INT64_MAX);
+}
+
 static bool
 eligible_now(const Manager *m, int node)
 {
 	if (node == m->config.self)
-		return fsm_why_not(&m->config.fsm, &m->fsm, INT64_MAX) == NULL;
+		return manager_why_not(m) == NULL;
 	return (heartbeat_peer(m->heartbeat, node)->status.flags & WIRE_ELIGIBLE) != 0;
 }
 
@@ -301,8 +312,7 @@ outlook(const Manager *m, int64_t now, Outlook *o)
 		return outlook_no(o, "node %s is silent", m->config.node[to].name);
 	if (!eligible_now(m, to))
 	{
-		const char *why = to == m->config.self ? fsm_why_not(&m->config.fsm, &m->fsm, INT64_MAX)
-											   : NULL;
+		const char *why = to == m->config.self ? manager_why_not(m) : NULL;
 
 		return outlook_no(o, "node %s cannot become primary%s%s", m->config.node[to].name,
 						  why != NULL ? ": " : " (its own status says why)",
@@ -498,7 +508,7 @@ confirm_json(const Manager *m, int64_t now)
 		f->confirm_failover && !m->fsm.told_to_wait ? json_integer(left > 0 ? left / 1000000 : 0)
 													: json_null());
 	set(o, "told_to_wait", json_boolean(m->fsm.told_to_wait));
-	set(o, "over_max_loss", json_boolean(m->confirm && !f->confirm_failover));
+	set(o, "veto", m->confirm && m->veto != NULL ? json_string(m->veto) : json_null());
 	return o;
 }
 
