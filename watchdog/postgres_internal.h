@@ -100,6 +100,7 @@ struct Postgres
 	bool unit_done;
 	Task *task;
 	Program *server;
+	int quick_ends; /* starts of it in a row that ended before it was found */
 	PgUnit *unit;
 	int64_t promoted_at; /* the last signal to promote */
 	int64_t follow_at;   /* not before: it failed */

@@ -30,6 +30,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define QUICK_ENDS     3        /* starts that end at once, before that is told */
 #define FOUND_LIMIT    1000000  /* us: systemd says it is started, and there is no postmaster */
 #define UNIT_LIMIT     90000000 /* a start job without an answer */
 #define PROMOTE_AGAIN  2000000
@@ -202,6 +203,18 @@ server_ended(void *user, int status, const char *output)
 		return; /* its pidfd tells the rest */
 	p->now = lease_file_now();
 	p->nothing_lives = false;
+	/*
+	 * Shared memory of the one before may be in use for an instant after its last process is seen
+	 * to be dead (the kernel frees it later than /proc tells): it starts when tried again.
+	 */
+	if (p->quick_ends < QUICK_ENDS && p->clean == CLEAN_NONE)
+	{
+		p->quick_ends++;
+		p->start = START_NONE;
+		postgres_wake(p);
+		return;
+	}
+	p->quick_ends = 0;
 	snprintf(text, sizeof(text), "PostgreSQL did not start (%s): see \"%s\"",
 			 program_status_text(status), p->config->log_file);
 	start_ended(p, text);
@@ -332,6 +345,7 @@ postgres_found(Postgres *p)
 {
 	bool started = p->start == START_RUN;
 
+	p->quick_ends = 0;
 	p->start = START_NONE;
 	if (started)
 		postgres_told(p, "start", "PostgreSQL has been started (process %d)", (int) p->pid);
