@@ -601,6 +601,20 @@ holder_peer_alive(const Ctx *c, int node, uint64_t copy)
 	return p->session != 0 && p->copy == copy && p->age < c->cfg->peer_timeout;
 }
 
+/*
+ * Do the voters still answer?  Who hears nobody at all, neither the standby nor the voters, is cut
+ * off itself, perhaps in one direction only: a record without the standby, which the voters would
+ * store, would then leave nobody who can take over.  With two voters the peer is the other one.
+ */
+static bool
+voters_answer(const Ctx *c)
+{
+	const FsmTiming *t = &c->cfg->timing;
+
+	return fsm_count_bits(c->cfg->voters) < 3 ||
+		   c->x->lease_until - c->now > t->validity - 2 * t->heartbeat;
+}
+
 static void
 watch_peer(Ctx *c, int node, uint64_t copy)
 {
@@ -616,7 +630,7 @@ watch_peer(Ctx *c, int node, uint64_t copy)
 	/* missed since its last answer, whether its link has ended meanwhile or not */
 	if (x->peer_gone_since == 0)
 		x->peer_gone_since = x->peer_answered != 0 ? x->peer_answered : c->now;
-	if (c->now - x->peer_gone_since >= c->cfg->peer_timeout)
+	if (c->now - x->peer_gone_since >= c->cfg->peer_timeout && voters_answer(c))
 		holder_drop_peer(c);
 }
 
