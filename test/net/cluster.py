@@ -56,6 +56,10 @@ PATIENT = "keepalives_idle=1 keepalives_interval=1 keepalives_count=3 tcp_user_t
 # formula, with some room for a busy machine.
 SHORT = "lease = 3s\nstop_budget = 600ms\n"
 
+# Two stories run at a time, on two cores that may have other work: so much later anything may come.
+# How long it takes on a quiet machine is bench/failover's to say.
+BUSY = 3
+
 
 class Member(Node):
     """A node: PostgreSQL and the tandemd beside it."""
@@ -248,6 +252,7 @@ class Cluster:
     def gap(self, since, limit, what):
         """The longest time without service since then, as the client saw it."""
         gap = self.load.longest_gap(since)
+        limit += BUSY
         if ok(gap <= limit, f"{what}: {gap:.2f} s without service, at most {limit:.2f} s"):
             return True
         self.tell()
