@@ -7,9 +7,10 @@ DOCS =
 
 OBJS = \
 	extension/accept.o \
+	extension/backlog.o \
 	extension/capture.o \
 	extension/event.o \
-	extension/feedback.o \
+	extension/exposure.o \
 	extension/gate.o \
 	extension/got.o \
 	extension/handshake.o \
@@ -17,6 +18,7 @@ OBJS = \
 	extension/incarnation.o \
 	extension/lag.o \
 	extension/lease.o \
+	extension/linkopts.o \
 	extension/listen.o \
 	extension/offer.o \
 	extension/pg_tandem.o \
@@ -26,18 +28,22 @@ OBJS = \
 	extension/receiver.o \
 	extension/sender.o \
 	extension/sendring.o \
+	extension/slot.o \
 	extension/sqlfuncs.o \
 	extension/uplink.o \
 	extension/walfile.o \
 	extension/walk.o \
 	extension/watchdog.o \
 	link/auth.o \
+	link/compress.o \
 	link/conn.o \
 	link/frame.o \
+	link/options.o \
 	link/ring.o \
 	link/switch.o \
 	link/tcp.o \
 	link/tls.o \
+	link/tune.o \
 	watchdog/copy_file.o \
 	watchdog/gate_rule.o \
 	watchdog/lease_file.o \
@@ -60,7 +66,7 @@ endif
 PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server) \
 	-isystem $(shell $(PG_CONFIG) --includedir) -I$(srcdir) -I. -I$(srcdir)/extension
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-declaration-after-statement
-SHLIB_LINK = -lpq -lssl -lcrypto -ldl $(RDMA_LIBS)
+SHLIB_LINK = -lpq -lssl -lcrypto -llz4 -lzstd -ldl $(RDMA_LIBS)
 
 # No bitcode: nothing here is worth inlining into a query.
 override with_llvm = no

@@ -58,6 +58,20 @@
 #define TandemQueueIsEmpty(mode) SHMQueueEmpty(&WalSndCtl->SyncRepQueue[mode])
 #endif
 
+/* a slot that keeps nothing any more: 16 has a reason instead of an LSN */
+#if PG_VERSION_NUM >= 160000
+#define TandemSlotIsLost(slot) ((slot)->data.invalidated != RS_INVAL_NONE)
+#define TandemSlotSetLost(slot) \
+	((slot)->data.invalidated = RS_INVAL_WAL_REMOVED, (slot)->data.restart_lsn = InvalidXLogRecPtr)
+#else
+#define TandemSlotIsLost(slot)                        \
+	((slot)->data.restart_lsn == InvalidXLogRecPtr && \
+	 (slot)->data.invalidated_at != InvalidXLogRecPtr)
+#define TandemSlotSetLost(slot)                              \
+	((slot)->data.invalidated_at = (slot)->data.restart_lsn, \
+	 (slot)->data.restart_lsn = InvalidXLogRecPtr)
+#endif
+
 /* take one process off the walsenders' free list; postmaster only */
 static inline bool
 TandemTakeWalSenderProc(void)

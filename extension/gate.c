@@ -423,21 +423,24 @@ gate_look(void)
 }
 
 /*
- * Up to which LSN may this standby replay, of what is flushed here?  Under a
- * lease a standby for which no commit waits must not be ahead of the one for
- * which they do: it would have applied what a later primary may not have
- * (SAFETY.md rule 22).  Takes the gate lock, if it is not the named one.
+ * Up to which LSN may this standby replay, of what is flushed here?  One for
+ * which no commit waits (NULL: any such) no further than the gate has released,
+ * or it would show commits that a later primary may not have (SAFETY.md rule
+ * 22).  What no commit waits for is released when it is flushed: while the gate
+ * is alone, and without a lease where synchronous_standby_names is empty.
+ * Takes the gate lock, if commits do not wait for the standby.
  */
 XLogRecPtr
 gate_bound(const TandemLink *link, XLogRecPtr flushed)
 {
 	XLogRecPtr bound = flushed;
 
-	if (!tandem_lease_required || link->named)
+	if (link != NULL && (tandem_lease_required ? link->named : !link->async))
 		return flushed;
 	LWLockAcquire(tandem->gate_lock, LW_SHARED);
-	if (!tandem->gate.alone)
-		bound = Min(flushed, tandem->gate.rule.released);
+	if (!tandem->gate.alone &&
+		(tandem_lease_required || (WalSndCtl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0))
+		bound = Min(flushed, tandem->gate.released);
 	LWLockRelease(tandem->gate_lock);
 	return bound;
 }
@@ -957,6 +960,8 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 			{
 				housekeeping = now;
 				expel_impostors();
+				exposure_look(now);
+				backlog_look(now);
 			}
 			if (tandem->gate.alone)
 				keep_alone(clean_up);

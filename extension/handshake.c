@@ -253,11 +253,11 @@ check_wal(const LinkHello *hello, Refusal *refusal)
 }
 
 /*
- * Tell the standby that the stream starts at hello->start.  False if the
- * connection is lost.
+ * Tell the standby that the stream starts at hello->start, with this bound and
+ * (in 'flags') this compression.  False if the connection is lost.
  */
 bool
-handshake_welcome(LinkConn *conn, const LinkHello *hello)
+handshake_welcome(LinkConn *conn, const LinkHello *hello, XLogRecPtr bound, uint16 flags)
 {
 	LinkIncarnation current;
 	LinkWelcome welcome;
@@ -269,7 +269,8 @@ handshake_welcome(LinkConn *conn, const LinkHello *hello)
 	strlcpy(welcome.node_name, tandem_node_name, sizeof(welcome.node_name));
 	header.term = current.term;
 	header.lsn = hello->start;
-	header.bound = GetFlushRecPtr(NULL);
+	header.bound = bound;
+	header.flags = flags;
 	header.time = GetCurrentTimestamp();
 	return link_frame_put(conn, &header, payload, link_welcome_encode(&welcome, payload)) &&
 		   link_flush(conn) >= 0;
@@ -277,11 +278,12 @@ handshake_welcome(LinkConn *conn, const LinkHello *hello)
 
 /*
  * Run the handshake with an authenticated standby.  On success its link entry
- * is the caller's (who gives it back) and *hello is what it said; NULL means
+ * is the caller's (who gives it back), and *hello and *flags are what it said; NULL means
  * that it was refused and told why.  Waits for at most the link's timeout.
  */
 TandemLink *
-handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address, LinkHello *hello)
+handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address, LinkHello *hello,
+				  uint16 *flags)
 {
 	LinkHeader header = {.version = LINK_VERSION};
 	Refusal refusal = {0};
@@ -335,6 +337,7 @@ handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address,
 		return NULL;
 	}
 
+	*flags = header.flags;
 	SpinLockAcquire(&link->mutex);
 	strlcpy(link->address, address, sizeof(link->address));
 	strlcpy(link->slot_name, hello->slot_name, sizeof(link->slot_name));

@@ -35,16 +35,26 @@ CREATE FUNCTION tandem.get_links(
 	OUT flushed_lsn pg_lsn,
 	OUT replayed_lsn pg_lsn,
 	OUT lag_bytes bigint,
+	OUT exposure_bytes bigint,
+	OUT exposure interval,
 	OUT write_lag interval,
 	OUT flush_lag interval,
 	OUT replay_lag interval,
 	OUT wal_bytes bigint,
 	OUT wire_bytes bigint,
+	OUT compression text,
+	OUT compression_ratio double precision,
+	OUT compression_cpu interval,
+	OUT congestion text,
+	OUT max_rate bigint,
 	OUT round_trip interval,
 	OUT since timestamptz,
 	OUT last_reply timestamptz,
 	OUT connects bigint,
 	OUT slot_name text,
+	OUT backlog_bytes bigint,
+	OUT backlog_limit bigint,
+	OUT backlog_time_left interval,
 	OUT pid integer,
 	OUT walsender_pid integer,
 	OUT last_error text,
@@ -187,7 +197,7 @@ COMMENT ON COLUMN tandem.links.name IS 'tandem.node_name of the standby';
 COMMENT ON COLUMN tandem.links.address IS 'address and port the standby connects from';
 COMMENT ON COLUMN tandem.links.transport IS 'what carries the WAL: tcp or rdma';
 COMMENT ON COLUMN tandem.links.encrypted IS 'whether the WAL is encrypted on its way';
-COMMENT ON COLUMN tandem.links.state IS 'down, catching up, streaming, paused, or handing over (to the walsender, at shutdown)';
+COMMENT ON COLUMN tandem.links.state IS 'down, catching up, streaming, paused, handing over (to the walsender, at shutdown), or needs resync (down, and its slot keeps no WAL any more)';
 COMMENT ON COLUMN tandem.links.mode IS 'sync: commits may wait for it; async: they never do';
 COMMENT ON COLUMN tandem.links.in_sync IS 'whether it holds every commit that was acknowledged';
 COMMENT ON COLUMN tandem.links.sent_lsn IS 'WAL sent';
@@ -195,16 +205,26 @@ COMMENT ON COLUMN tandem.links.written_lsn IS 'WAL written by the standby';
 COMMENT ON COLUMN tandem.links.flushed_lsn IS 'WAL durable on the standby';
 COMMENT ON COLUMN tandem.links.replayed_lsn IS 'WAL replayed by the standby';
 COMMENT ON COLUMN tandem.links.lag_bytes IS 'WAL flushed here and not durable there, in bytes';
+COMMENT ON COLUMN tandem.links.exposure_bytes IS 'WAL released by the gate and not durable there: what would be lost if the standby took over now, in bytes';
+COMMENT ON COLUMN tandem.links.exposure IS 'how long ago the oldest of it was flushed here: what would be lost, in time';
 COMMENT ON COLUMN tandem.links.write_lag IS 'time from sending WAL to hearing that it is written';
 COMMENT ON COLUMN tandem.links.flush_lag IS 'time from sending WAL to hearing that it is durable';
 COMMENT ON COLUMN tandem.links.replay_lag IS 'time from sending WAL to hearing that it is replayed';
 COMMENT ON COLUMN tandem.links.wal_bytes IS 'bytes of WAL sent since the start';
 COMMENT ON COLUMN tandem.links.wire_bytes IS 'bytes given to the transport since the start';
+COMMENT ON COLUMN tandem.links.compression IS 'compression in force: none, lz4, or zstd with its level';
+COMMENT ON COLUMN tandem.links.compression_ratio IS 'WAL compressed since the start, divided by what it became';
+COMMENT ON COLUMN tandem.links.compression_cpu IS 'CPU time spent on compression since the start';
+COMMENT ON COLUMN tandem.links.congestion IS 'TCP congestion control in force';
+COMMENT ON COLUMN tandem.links.max_rate IS 'limit of the sending rate in force, bytes a second; null: none';
 COMMENT ON COLUMN tandem.links.round_trip IS 'round trip of the last keepalive';
 COMMENT ON COLUMN tandem.links.since IS 'when the state began';
 COMMENT ON COLUMN tandem.links.last_reply IS 'when the standby was last heard';
 COMMENT ON COLUMN tandem.links.connects IS 'times the link was opened since the start';
 COMMENT ON COLUMN tandem.links.slot_name IS 'replication slot that keeps WAL for the standby';
+COMMENT ON COLUMN tandem.links.backlog_bytes IS 'WAL that the slot keeps for the standby, in bytes';
+COMMENT ON COLUMN tandem.links.backlog_limit IS 'how much it may keep: max_backlog of the link or max_slot_wal_keep_size, the smaller one; null: no limit';
+COMMENT ON COLUMN tandem.links.backlog_time_left IS 'when the limit is reached if it grows as it does; null if it does not grow';
 COMMENT ON COLUMN tandem.links.pid IS 'link worker';
 COMMENT ON COLUMN tandem.links.walsender_pid IS 'walsender that admitted the standby; idle while the link is up';
 COMMENT ON COLUMN tandem.links.last_error IS 'why the link ended last';

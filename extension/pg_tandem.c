@@ -37,6 +37,7 @@ int tandem_link_timeout;
 int tandem_reconnect_interval;
 bool tandem_tls;
 char *tandem_async_links;
+bool tandem_fallback;
 int tandem_capture_at;
 bool tandem_lease_required;
 char *tandem_watchdog_directory;
@@ -267,6 +268,15 @@ define_settings(void)
 		"tandem.async_links", "Names of standbys for which no commit ever waits.", NULL,
 		&tandem_async_links, "", PGC_SIGHUP, GUC_LIST_INPUT, check_async_links, NULL, NULL);
 	DefineCustomStringVariable(
+		"tandem.link_options", "What is different for single links.",
+		"\"name: option=value, ...; ...\" with the options compression, congestion, max_rate, "
+		"send_buffer and max_backlog; the name * stands for all links.",
+		&tandem_link_options, "", PGC_SIGHUP, 0, linkopts_check, NULL, NULL);
+	DefineCustomBoolVariable("tandem.fallback",
+							 "Lets a standby stream without a link where none can be had.",
+							 "When off, it waits for the link.", &tandem_fallback, true, PGC_SIGHUP,
+							 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(
 		"tandem.link_offer", "Where a standby finds the link, and its key.",
 		"Answered on replication connections only.", &offer_value, "", PGC_INTERNAL,
 		GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE | GUC_NO_SHOW_ALL, NULL, NULL, offer_show);
@@ -319,6 +329,7 @@ init_shared(void)
 	SpinLockInit(&tandem->event_mutex);
 	SpinLockInit(&tandem->refused_mutex);
 	SpinLockInit(&tandem->receiver.mutex);
+	SpinLockInit(&tandem->flushes.mutex);
 	pg_atomic_init_u64(&tandem->gate.unreplicated, 0);
 	pg_atomic_init_u64(&tandem->gate.term, 0);
 	pg_atomic_init_u32(&tandem->gate.open, 0);

@@ -40,8 +40,8 @@
 
 #define HANDOVER_MS    2000 /* for the standby to stream from its walsender */
 #define LAZY_BOUND_MS  10   /* a bound without WAL may wait this long */
+#define STALLED_MS     100  /* a look whether the gate moves again */
 #define PING_MS        1000
-#define SLOT_MOVE_MS   100 /* the slot follows the standby at this interval */
 #define WRITE_LEVEL_MS 1000
 #define SAMPLE_EVERY   64
 
@@ -51,7 +51,8 @@ typedef struct Sender
 	TandemLink *link; /* NULL: nothing to give back */
 	TandemOffer offer;
 	LinkHello hello;
-	WalSnd *entry; /* the borrowed one, or NULL */
+	uint16 hello_flags; /* of its frame: what compression the standby can take */
+	WalSnd *entry;      /* the borrowed one, or NULL */
 #if WALSND_HAS_LATCH
 	Latch *entry_latch;
 #endif
@@ -67,7 +68,6 @@ typedef struct Sender
 	TimestampTz last_received;
 	TimestampTz last_sent;
 	TimestampTz last_ping;
-	TimestampTz slot_moved;
 	TimestampTz writes_seen;  /* when sessions last waited for remote_write */
 	TimestampTz applies_seen; /* and for remote_apply */
 	bool applies_told;        /* which the last frame told the standby */
@@ -79,6 +79,7 @@ typedef struct Sender
 	TimestampTz handed_over; /* when the standby was sent back, or 0 */
 	WaitEventSet *set;
 	uint64 bytes_out_seen;
+	bool open_again; /* for another compression */
 } Sender;
 
 static Sender sender = {.file = {.fd = -1}};
@@ -198,84 +199,6 @@ show_entry(Sender *s, TimestampTz reply_time, TimeOffset *lag)
 	return alive;
 }
 
-/* --------------------------------------------------------------- the slot */
-
-/*
- * Take the slot that the standby names.  False with *why set if it cannot be
- * had.
- */
-static bool
-take_slot(Sender *s, const char **why)
-{
-	MemoryContext context = CurrentMemoryContext;
-	volatile bool taken = true;
-
-	if (s->hello.slot_name[0] == '\0')
-		return true;
-	PG_TRY();
-	{
-		TandemSlotAcquire(s->hello.slot_name);
-		if (SlotIsLogical(MyReplicationSlot))
-			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							errmsg("cannot use a logical replication slot for physical "
-								   "replication")));
-	}
-	PG_CATCH();
-	{
-		/* thrown with no lock held: the standby is refused, the worker lives */
-		ErrorData *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		if (MyReplicationSlot != NULL)
-			ReplicationSlotRelease();
-		*why = pstrdup(error->message);
-		FreeErrorData(error);
-		taken = false;
-	}
-	PG_END_TRY();
-	return taken;
-}
-
-static void
-give_slot_back(void)
-{
-	if (MyReplicationSlot != NULL)
-		ReplicationSlotRelease();
-	MyProc->xmin = InvalidTransactionId;
-}
-
-/*
- * Keep WAL from min(what the standby has, our own flush) on: a standby that
- * is ahead of us may still have to get these bytes again.  As
- * PhysicalConfirmReceivedLocation() in walsender.c.
- */
-static void
-move_slot(Sender *s, TimestampTz now)
-{
-	ReplicationSlot *slot = MyReplicationSlot;
-	XLogRecPtr lsn = Min(s->ack.flush, GetFlushRecPtr(NULL));
-	bool changed = false;
-
-	if (slot == NULL || !s->acked || lsn == InvalidXLogRecPtr ||
-		!TimestampDifferenceExceeds(s->slot_moved, now, SLOT_MOVE_MS))
-		return;
-	s->slot_moved = now;
-	SpinLockAcquire(&slot->mutex);
-	if (slot->data.restart_lsn != lsn)
-	{
-		slot->data.restart_lsn = lsn;
-		changed = true;
-	}
-	SpinLockRelease(&slot->mutex);
-	if (changed)
-	{
-		ReplicationSlotMarkDirty();
-		ReplicationSlotsComputeRequiredLSN();
-	}
-}
-
 /* ------------------------------------------------------- state of the link */
 
 static void
@@ -384,7 +307,7 @@ take_ack(Sender *s, const LinkAck *ack, TimestampTz now)
 		gate_answer(link, ack->write, ack->flush, ack->apply);
 	if (s->entry != NULL)
 		(void) show_entry(s, now, lag);
-	move_slot(s, now);
+	slot_move(s->link, ack->flush, now);
 	return true;
 }
 
@@ -449,7 +372,7 @@ take_frame(Sender *s, const LinkHeader *header, const uint8_t *payload, Timestam
 			if (!link_feedback_decode(payload, header->length, &feedback))
 				return "protocol violation: malformed feedback";
 			if (s->handed_over == 0)
-				feedback_take(&feedback);
+				slot_feedback(&feedback);
 			return NULL;
 		case LINK_NOTICE:
 			if (!link_notice_decode(payload, header->length, &notice))
@@ -498,10 +421,9 @@ make_header(Sender *s, LinkFrameType type, XLogRecPtr bound, TimestampTz now)
 {
 	LinkHeader header = {.type = type};
 
-	bound = gate_bound(s->link, bound);
 	header.term = s->term;
 	header.lsn = s->sent;
-	header.bound = bound;
+	header.bound = bound = gate_bound(s->link, bound);
 	header.time = now;
 	if (!TandemQueueIsEmpty(SYNC_REP_WAIT_WRITE))
 		s->writes_seen = now;
@@ -542,7 +464,7 @@ note_early(Sender *s, XLogRecPtr flushed, size_t length, TimestampTz now)
 static bool
 send_wal(Sender *s, XLogRecPtr flushed, TimestampTz now)
 {
-	size_t length = Min(s->sendable - s->sent, LINK_MAX_PAYLOAD);
+	size_t length = Min(s->sendable - s->sent, link_stream_max(s->conn));
 	uint32 offset = XLogSegmentOffset(s->sent, wal_segment_size);
 	LinkHeader header;
 	uint8_t *payload;
@@ -560,7 +482,9 @@ send_wal(Sender *s, XLogRecPtr flushed, TimestampTz now)
 	pg_atomic_fetch_add_u64(&tandem->capture.bytes, length);
 
 	header = make_header(s, LINK_WAL, flushed, now);
-	link_stream_end(s->conn, &header, length);
+	if (!link_stream_end(s->conn, &header, length))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg_internal("%s", link_conn_error(s->conn))));
 	if (s->sent + length > flushed)
 		note_early(s, flushed, length, now);
 	s->sent += length;
@@ -600,9 +524,11 @@ bound_is_due(Sender *s, XLogRecPtr flushed, TimestampTz now, long *wait_ms)
 	}
 	if (flushed == s->bound_sent)
 	{
-		/* what was sent early is not flushed yet: look again soon */
+		/* what was sent early is not flushed, or not released, yet: look again soon */
 		if (s->bound_sent < s->sent || now < s->poll_until)
-			*wait_ms = Min(*wait_ms, LAZY_BOUND_MS);
+			*wait_ms = Min(*wait_ms, s->link->async && tandem->gate.state == TANDEM_GATE_STALLED
+										 ? STALLED_MS
+										 : LAZY_BOUND_MS);
 		return false;
 	}
 	if (!TimestampDifferenceExceeds(s->applies_seen, now, WRITE_LEVEL_MS))
@@ -624,6 +550,7 @@ show_sent(Sender *s)
 	link->wal_bytes += s->sent - link->sent;
 	link->sent = s->sent;
 	link->wire_bytes += link_stream_bytes(s->conn) - s->bytes_out_seen;
+	linkopts_count(s->conn, link);
 	SpinLockRelease(&link->mutex);
 	s->bytes_out_seen = link_stream_bytes(s->conn);
 }
@@ -704,18 +631,26 @@ send_what_can_be_sent(Sender *s, long *wait_ms)
  * This server is shutting down (or the worker was told to end): the standby
  * goes back to its walsender, which sends the rest, up to and including the
  * shutdown checkpoint.
+ *
+ * Core's walsender knows no bound: an asynchronous standby is not sent back
+ * while there is WAL that the gate has not released.  It follows again when
+ * there is a primary.  False then.
  */
-static void
+static bool
 hand_over(Sender *s)
 {
 	LinkHeader header;
+	XLogRecPtr flushed = GetFlushRecPtr(NULL);
 
-	give_slot_back();
+	if (gate_bound(s->link, flushed) < flushed)
+		return false;
+	slot_give_back();
 	set_state(s, TANDEM_LINK_HANDING_OVER);
 	return_entry(s);
 	s->handed_over = GetCurrentTimestamp();
-	header = make_header(s, LINK_HANDOVER, GetFlushRecPtr(NULL), s->handed_over);
+	header = make_header(s, LINK_HANDOVER, flushed, s->handed_over);
 	(void) link_frame_put(s->conn, &header, NULL, 0);
+	return true;
 }
 
 /* Does the standby stream from its walsender again (or never will)? */
@@ -763,6 +698,7 @@ reload(Sender *s)
 	if (async && !s->link->async)
 		gate_link_changed(s->link, "made asynchronous");
 	s->link->async = async;
+	s->open_again = !linkopts_reload(s->conn, s->link, s->hello_flags);
 	sendring_retry();
 }
 
@@ -780,6 +716,9 @@ look_around(Sender *s)
 		s->poll_until = TimestampTzPlusMilliseconds(now, WRITE_LEVEL_MS);
 	}
 
+	exposure_look(now);
+	if (s->open_again)
+		return "it is opened again with another compression";
 	if (s->link->superseded)
 		return "its standby has connected again";
 	if (pg_atomic_read_u32(&tandem->watchdog.reterm) != 0)
@@ -788,8 +727,9 @@ look_around(Sender *s)
 		gate_link_changed(s->link, "paused by an operator");
 	if (s->entry != NULL && !show_entry(s, 0, NULL))
 		return "its walsender has ended";
-	if (s->handed_over == 0)
-		move_slot(s, now);
+	if (s->handed_over == 0 && s->acked)
+		slot_move(s->link, s->ack.flush, now);
+	backlog_check_own(s->link, now);
 	if (TimestampDifferenceExceeds(s->last_received, now, tandem_link_timeout))
 	{
 		/*
@@ -820,8 +760,9 @@ stream(Sender *s)
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 			reload(s);
-		if (ShutdownRequestPending && s->handed_over == 0)
-			hand_over(s);
+		if (ShutdownRequestPending && s->handed_over == 0 && !hand_over(s))
+			return "this server is shutting down, and not all WAL has been released to an "
+				   "asynchronous standby";
 
 		if (readable)
 			why = take_answers(s);
@@ -849,10 +790,11 @@ serve(Sender *s, const char *address)
 {
 	LinkIncarnation current;
 	const char *why = NULL;
+	uint16 flags;
 	char title[NAMEDATALEN + 16];
 	int ring_fd;
 
-	s->link = handshake_primary(s->conn, &s->offer, address, &s->hello);
+	s->link = handshake_primary(s->conn, &s->offer, address, &s->hello, &s->hello_flags);
 	if (s->link == NULL)
 	{
 		offer_return(s->offer.id);
@@ -863,7 +805,8 @@ serve(Sender *s, const char *address)
 	s->term = s->link->term = current.term; /* does not change while there is a link */
 	s->timeline = s->hello.timeline;
 	s->sent = s->hello.start;
-	s->bound_sent = GetFlushRecPtr(NULL);
+	s->bound_sent = gate_bound(s->link, GetFlushRecPtr(NULL));
+	s->open_again = false;
 	s->acked = false;
 	s->sample_lsn = InvalidXLogRecPtr;
 	s->handed_over = 0;
@@ -871,12 +814,14 @@ serve(Sender *s, const char *address)
 	s->last_received = s->last_sent = s->last_ping = GetCurrentTimestamp();
 	lag_reset(s->lag);
 
-	if (!take_slot(s, &why))
+	if (!slot_take(s->hello.slot_name, &why))
 		handshake_refuse(s->conn, LINK_REASON_SLOT, why,
 						 "See primary_slot_name on the standby and pg_replication_slots here.");
 	else if (!borrow_entry(s))
 		why = "its walsender has ended";
-	else if (!handshake_welcome(s->conn, &s->hello))
+	else if (!linkopts_begin(s->conn, s->link, s->hello_flags, &flags))
+		why = "out of memory";
+	else if (!handshake_welcome(s->conn, &s->hello, s->bound_sent, flags))
 		why = link_conn_error(s->conn);
 	else
 	{
@@ -895,7 +840,7 @@ serve(Sender *s, const char *address)
 		why = pstrdup(stream(s));
 	}
 	end_link(s, why);
-	give_slot_back();
+	slot_give_back();
 	set_ps_display("idle");
 }
 

@@ -7,6 +7,8 @@
  */
 #include "tandem.h"
 
+#include <math.h>
+
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "catalog/pg_type.h"
@@ -238,10 +240,59 @@ link_state_name(TandemLinkState state)
 	return "unknown";
 }
 
+/* What compression is in force, and what it has done since the start. */
+static void
+put_compression(Row *row, const TandemLink *link, bool up)
+{
+	const char *name = link_compression_name(link->compression);
+
+	if (!up)
+		put_null(row);
+	else if (link->compression == LINK_COMPRESSION_ZSTD)
+		put_text(row, psprintf("%s:%d", name, link->compression_level));
+	else
+		put_text(row, name);
+	if (link->packed_bytes == 0)
+	{
+		put_null(row);
+		put_null(row);
+		return;
+	}
+	put(row, Float8GetDatum(rint(100.0 * link->raw_bytes / link->packed_bytes) / 100));
+	put_interval(row, link->compression_cpu);
+}
+
+/* The WAL that is kept for it, its limit, and when that is reached. */
+static void
+put_backlog(Row *row, const TandemLink *link)
+{
+	bool known = link->slot_name[0] != '\0' && link->backlog_time != 0;
+
+	if (known)
+		put(row, Int64GetDatum(link->backlog));
+	else
+		put_null(row);
+	if (!known || link->backlog_limit == 0)
+	{
+		put_null(row);
+		put_null(row);
+		return;
+	}
+	put(row, Int64GetDatum(link->backlog_limit));
+	/* not for a link that is as good as idle */
+	if (link->backlog_growth < 1 || link->backlog >= link->backlog_limit)
+		put_null(row);
+	else
+		put_interval(row, Min((link->backlog_limit - link->backlog) / link->backlog_growth, 1e9) *
+							  USECS_PER_SEC);
+}
+
 static void
 emit_link(FunctionCallInfo fcinfo, const TandemLink *link, bool in_sync, XLogRecPtr end)
 {
 	bool up = link->state != TANDEM_LINK_DOWN;
+	uint64 exposed;
+	TimeOffset exposed_time;
 	Row row = {0};
 
 	put_text(&row, link->name);
@@ -251,7 +302,10 @@ emit_link(FunctionCallInfo fcinfo, const TandemLink *link, bool in_sync, XLogRec
 		put(&row, BoolGetDatum(link->encrypted));
 	else
 		put_null(&row);
-	put_text(&row, link->pause && !up ? "down, paused" : link_state_name(link->state));
+	if (!up && link->slot_lost)
+		put_text(&row, "needs resync");
+	else
+		put_text(&row, link->pause && !up ? "down, paused" : link_state_name(link->state));
 	put_text(&row, link->async ? "async" : "sync");
 	put(&row, BoolGetDatum(in_sync));
 	put_lsn(&row, link->sent);
@@ -262,16 +316,33 @@ emit_link(FunctionCallInfo fcinfo, const TandemLink *link, bool in_sync, XLogRec
 		put_null(&row);
 	else
 		put(&row, Int64GetDatum(end > link->flushed ? end - link->flushed : 0));
+	if (exposure_of(link, &exposed, &exposed_time))
+	{
+		put(&row, Int64GetDatum(exposed));
+		put_interval(&row, exposed_time);
+	}
+	else
+	{
+		put_null(&row);
+		put_null(&row);
+	}
 	put_interval(&row, up ? link->write_lag : -1);
 	put_interval(&row, up ? link->flush_lag : -1);
 	put_interval(&row, up ? link->replay_lag : -1);
 	put(&row, Int64GetDatum(link->wal_bytes));
 	put(&row, Int64GetDatum(link->wire_bytes));
+	put_compression(&row, link, up);
+	put_text(&row, up ? link->congestion : NULL);
+	if (up && link->max_rate > 0)
+		put(&row, Int64GetDatum(link->max_rate));
+	else
+		put_null(&row);
 	put_interval(&row, up ? link->round_trip : -1);
 	put_time(&row, link->since);
 	put_time(&row, link->last_reply);
 	put(&row, Int64GetDatum(link->connects));
 	put_text(&row, link->slot_name);
+	put_backlog(&row, link);
 	put_pid(&row, link->pid);
 	put_pid(&row, up ? link->walsender_pid : 0);
 	put_text(&row, link->last_error);

@@ -22,8 +22,10 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
+#include "utils/guc.h"
 
 #include "compat.h"
+#include "link/options.h"
 #include "link/switch.h"
 #include "walk.h"
 #include "watchdog/gate_rule.h"
@@ -48,6 +50,8 @@ extern int tandem_link_timeout;       /* ms */
 extern int tandem_reconnect_interval; /* ms */
 extern bool tandem_tls;
 extern char *tandem_async_links;
+extern char *tandem_link_options;
+extern bool tandem_fallback;
 extern int tandem_capture_at;
 extern bool tandem_lease_required;
 extern char *tandem_watchdog_directory;
@@ -148,12 +152,44 @@ typedef struct TandemLink
 	TimeOffset round_trip; /* us, -1 unknown */
 	uint64 wal_bytes;
 	uint64 wire_bytes;
+	LinkCompression compression; /* in force */
+	int compression_level;
+	uint64 raw_bytes; /* WAL that was compressed ... */
+	uint64 packed_bytes;
+	uint64 compression_cpu; /* ... and the CPU time that took, us */
+	char congestion[LINK_CONGESTION_SIZE];
+	uint64 max_rate; /* bytes a second, 0: no limit */
 	uint64 connects;
 	TimestampTz since;      /* of the present state */
 	TimestampTz last_reply; /* when the standby was last heard */
 	char last_error[256];
 	TandemRdma rdma;
+
+	/* the WAL that is kept for it (backlog.c); written by the gate worker */
+	uint64 backlog;        /* bytes */
+	uint64 backlog_limit;  /* bytes, 0: none */
+	double backlog_growth; /* bytes a second */
+	int backlog_warned;    /* percent */
+	TimestampTz backlog_time;
+	bool slot_lost; /* its slot keeps nothing any more */
 } TandemLink;
+
+/* WAL was flushed up to 'lsn', as was last seen at 'time' (exposure.c). */
+typedef struct TandemFlush
+{
+	XLogRecPtr lsn;
+	TimestampTz time;
+} TandemFlush;
+
+#define TANDEM_FLUSHES 512
+
+typedef struct TandemFlushes
+{
+	slock_t mutex;
+	TimestampTz looked; /* read without the mutex */
+	int count;
+	TandemFlush entry[TANDEM_FLUSHES];
+} TandemFlushes;
 
 typedef enum TandemGateState
 {
@@ -287,6 +323,7 @@ typedef struct TandemShared
 
 	TandemGate gate;
 	TandemWatchdog watchdog;
+	TandemFlushes flushes;
 	TandemReceiver receiver;
 	TandemCapture capture;
 	TandemLink links[FLEXIBLE_ARRAY_MEMBER]; /* tandem_max_links */
@@ -391,9 +428,10 @@ extern LinkConn *accept_standby(TandemOffer *offer, char *address, size_t addres
 extern void accept_log_refused(const char *address, const char *why);
 
 /* handshake.c: the primary's side. */
-extern TandemLink *
-handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address, LinkHello *hello);
-extern bool handshake_welcome(LinkConn *conn, const LinkHello *hello);
+extern TandemLink *handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address,
+									 LinkHello *hello, uint16 *flags);
+extern bool
+handshake_welcome(LinkConn *conn, const LinkHello *hello, XLogRecPtr bound, uint16 flags);
 extern void
 handshake_refuse(LinkConn *conn, LinkReason reason, const char *message, const char *hint);
 
@@ -401,8 +439,30 @@ handshake_refuse(LinkConn *conn, LinkReason reason, const char *message, const c
 extern void link_wake_worker(const TandemLink *link);
 extern PGDLLEXPORT void tandem_link_main(Datum arg);
 
-/* feedback.c */
-extern void feedback_take(const LinkFeedback *feedback);
+/* slot.c: the standby's slot, held by its link worker. */
+extern bool slot_take(const char *name, const char **why);
+extern void slot_give_back(void);
+extern void slot_move(const TandemLink *link, XLogRecPtr acknowledged, TimestampTz now);
+extern void slot_feedback(const LinkFeedback *feedback);
+
+/* linkopts.c: tandem.link_options, in force on a connection. */
+extern bool linkopts_check(char **newval, void **extra, GucSource source);
+extern void linkopts_get(const char *name, bool async, LinkOptions *options);
+extern bool linkopts_named(const char *name, LinkOptions *options);
+extern bool
+linkopts_begin(LinkConn *conn, TandemLink *link, uint16 hello_flags, uint16 *welcome_flags);
+extern bool linkopts_reload(LinkConn *conn, TandemLink *link, uint16 hello_flags);
+extern void linkopts_count(const LinkConn *conn, TandemLink *link);
+
+/* exposure.c: what would be lost if a standby took over now? */
+extern void exposure_look(TimestampTz now);
+extern TimestampTz exposure_since(XLogRecPtr lsn);
+extern bool exposure_of(const TandemLink *link, uint64 *bytes, TimeOffset *time);
+
+/* backlog.c: a limit to the WAL that is kept for a standby. */
+extern bool backlog_is_over(const TandemLink *link, XLogRecPtr lsn);
+extern void backlog_check_own(TandemLink *link, TimestampTz now);
+extern void backlog_look(TimestampTz now);
 
 /* lag.c: how long ago was an LSN sent? */
 typedef struct LagTracker LagTracker;

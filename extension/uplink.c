@@ -246,6 +246,8 @@ retry_all(const char *why)
 static UplinkResult
 no_link(const char *why)
 {
+	if (!tandem_fallback && tandem_link)
+		return retry(why);
 	drop_link();
 	strlcpy(no_link_reason, why, sizeof(no_link_reason));
 	return UPLINK_NO_LINK;
@@ -592,8 +594,11 @@ take_offer(const char *text)
 	uplink_timeline = offer.timeline;
 	if (offer.timeline != rcvwal.timeline)
 	{
-		(void) no_link(psprintf("the primary is on timeline %u, this standby still on %u",
-								offer.timeline, rcvwal.timeline));
+		/* core ends the old timeline and begins the new one, whatever is set */
+		drop_link();
+		snprintf(no_link_reason, sizeof(no_link_reason),
+				 "the primary is on timeline %u, this standby still on %u", offer.timeline,
+				 rcvwal.timeline);
 		return UPLINK_NEW_TIMELINE;
 	}
 	if (!tandem_link)
@@ -729,7 +734,7 @@ static bool
 send_hello(void)
 {
 	LinkHello *hello = palloc0(sizeof(LinkHello));
-	LinkHeader header = {.type = LINK_HELLO};
+	LinkHeader header = {.type = LINK_HELLO, .flags = LINK_FLAG_LZ4 | LINK_FLAG_ZSTD};
 	uint8_t *payload = palloc(LINK_HELLO_MAX);
 	TimeLineID replay_timeline;
 	XLogRecPtr replayed = GetXLogReplayRecPtr(&replay_timeline);
@@ -854,6 +859,8 @@ opened(const LinkHeader *header, const LinkWelcome *welcome)
 	if (header->term != last->term || welcome->incarnation != last->incarnation ||
 		header->lsn != rcvwal.durable)
 		return retry("the primary's answer does not fit its offer");
+	if (!link_conn_compress(uplink_conn, link_compression_of_flags(header->flags), false, 0))
+		return retry("out of memory");
 	uplink_term = header->term;
 	rcvwal.written = rcvwal.durable; /* what was not durable comes again */
 	opened_at = GetCurrentTimestamp();

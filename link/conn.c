@@ -9,6 +9,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,6 +54,7 @@ link_conn_destroy(LinkConn *conn)
 	if (conn->fd >= 0)
 		close(conn->fd);
 	explicit_bzero(conn->auth.key, sizeof(conn->auth.key));
+	link_codec_destroy(conn->codec);
 	free(conn->in.data);
 	free(conn->out.data);
 	free(conn);
@@ -166,11 +168,70 @@ link_next(LinkConn *conn, LinkHeader *header, const uint8_t **payload)
 	LinkBuffer *in = &conn->in;
 	const uint8_t *frame = in->data + in->start;
 	LinkDecode result = link_frame_decode(frame, in->end - in->start, header);
+	size_t wire_length;
+	size_t length;
 
-	if (result == LINK_DECODE_OK)
+	if (result != LINK_DECODE_OK)
+		return result;
+	*payload = frame + LINK_HEADER_SIZE;
+	wire_length = header->length;
+	if ((header->flags & LINK_FLAG_COMPRESSED) == 0)
 	{
-		*payload = frame + LINK_HEADER_SIZE;
-		in->start += LINK_HEADER_SIZE + header->length;
+		in->start += LINK_HEADER_SIZE + wire_length;
+		return LINK_DECODE_OK;
 	}
-	return result;
+
+	/* the owner sees WAL as it was before */
+	if (header->type != LINK_WAL || conn->codec == NULL)
+		return LINK_DECODE_BAD_FLAGS;
+	if (!link_codec_decompress(conn->codec, *payload, header->length, payload, &length))
+		return LINK_DECODE_BAD_PAYLOAD;
+	in->start += LINK_HEADER_SIZE + wire_length;
+	header->length = length;
+	header->flags &= ~LINK_FLAG_COMPRESSED;
+	return LINK_DECODE_OK;
+}
+
+/* ------------------------------------------------------------- compression */
+
+bool
+link_conn_compress(LinkConn *conn, LinkCompression kind, bool sends, int level)
+{
+	link_codec_destroy(conn->codec);
+	conn->codec = link_codec_create(kind, sends, level);
+	return conn->codec != NULL || kind == LINK_COMPRESSION_NONE;
+}
+
+size_t
+link_wal_max(const LinkConn *conn)
+{
+	return conn->codec != NULL ? LINK_COMPRESS_MAX : LINK_MAX_PAYLOAD;
+}
+
+uint8_t *
+link_wal_begin(LinkConn *conn, size_t length)
+{
+	if (conn->codec == NULL)
+		return link_frame_begin(conn, length);
+	/* what comes out is not known yet, but fits */
+	if (link_frame_begin(conn, LINK_MAX_PAYLOAD) == NULL)
+		return NULL;
+	return link_codec_room(conn->codec);
+}
+
+bool
+link_wal_end(LinkConn *conn, LinkHeader *header, size_t length)
+{
+	if (conn->codec != NULL)
+	{
+		length = link_codec_compress(conn->codec, length, link_frame_begin(conn, LINK_MAX_PAYLOAD));
+		if (length == 0)
+		{
+			snprintf(conn->error, sizeof(conn->error), "could not compress WAL");
+			return false;
+		}
+		header->flags |= LINK_FLAG_COMPRESSED;
+	}
+	link_frame_end(conn, header, length);
+	return true;
 }

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "compress.h"
 #include "frame.h"
 
 /* Results of everything that does input or output. */
@@ -87,6 +88,7 @@ struct LinkConn
 	LinkBuffer in;
 	LinkBuffer out;
 	LinkAuth auth;
+	LinkCodec *codec;  /* owned; NULL: WAL is not compressed */
 	LinkRing *ring;    /* of RDMA (switch.h), owned; NULL: never tried */
 	uint64_t bytes_in; /* on the wire above TCP, TLS records not counted */
 	uint64_t bytes_out;
@@ -114,6 +116,19 @@ extern int link_tcp_connect(const struct sockaddr *address, socklen_t length);
 extern int link_tcp_connect_finished(int fd);
 extern void link_tcp_set_options(int fd, int timeout_ms);
 extern const LinkTransport link_tcp_transport;
+
+/*
+ * What TCP can be told about one link (tune.c): its congestion control by the
+ * kernel's name; how fast it may send, bytes a second (0: as fast as it goes);
+ * its send buffer, bytes; and how much may lie in that unsent before the
+ * descriptor is no longer writable.  The set functions return 0, or -1 with
+ * errno.
+ */
+extern int link_tcp_set_congestion(int fd, const char *name);
+extern bool link_tcp_congestion(int fd, char *name, size_t size);
+extern int link_tcp_set_rate(int fd, uint64_t rate);
+extern int link_tcp_set_send_buffer(int fd, uint64_t bytes);
+extern int link_tcp_set_unsent(int fd, uint64_t bytes);
 
 /*
  * TLS 1.3 with the one-time key as external pre-shared key (RFC 8446, 4.2.11).
@@ -145,9 +160,23 @@ extern size_t link_out_pending(const LinkConn *conn);
 extern int link_flush(LinkConn *conn);
 
 /*
+ * Compression, agreed on in the handshake: the sending side says what it does
+ * with WAL, the other one what it gets.  False when out of memory.
+ *
+ * WAL out: begin and end are those of frames, with the WAL compressed between
+ * the two if that was agreed on.  Then a frame takes less: link_wal_max() is
+ * how much.  end returns false, with an error, when the codec fails.
+ */
+extern bool link_conn_compress(LinkConn *conn, LinkCompression kind, bool sends, int level);
+extern size_t link_wal_max(const LinkConn *conn);
+extern uint8_t *link_wal_begin(LinkConn *conn, size_t length);
+extern bool link_wal_end(LinkConn *conn, LinkHeader *header, size_t length);
+
+/*
  * Frames in.  fill reads once and returns the number of bytes, or a LINK_IO_
- * value; it sets 'drained' when there was no more than that.  next takes one frame out of the buffer; its payload stays valid
- * until the following call of fill or next.  Anything but OK and MORE means
+ * value; it sets 'drained' when there was no more than that.  next takes one frame out of the buffer, and
+ * decompresses it; its payload stays valid until the following call of fill or
+ * next.  Anything but OK and MORE means
  * that the connection is of no more use.
  */
 extern ssize_t link_fill(LinkConn *conn);

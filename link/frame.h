@@ -90,7 +90,12 @@ typedef enum LinkFrameType
 #define LINK_FLAG_APPLIES \
 	0x0004 /* sessions wait for remote_apply: acknowledge what is replayed at
 								  * once, and not with the next answer */
-#define LINK_FLAGS_KNOWN 0x0007
+#define LINK_FLAG_COMPRESSED 0x0008 /* LINK_WAL only: the payload is compressed (compress.h) */
+
+/* flags of LINK_HELLO: what the standby can take; of LINK_WELCOME: what WAL comes in */
+#define LINK_FLAG_LZ4        0x0010
+#define LINK_FLAG_ZSTD       0x0020
+#define LINK_FLAGS_KNOWN     0x003F
 
 typedef struct LinkHeader
 {

@@ -248,13 +248,22 @@ link_stream_ready(LinkConn *conn)
 	return link_stream_begin(conn, LINK_MAX_PAYLOAD) != NULL;
 }
 
+size_t
+link_stream_max(const LinkConn *conn)
+{
+	const LinkRing *ring = conn->ring;
+	bool in_ring = ring != NULL && ring->state != LINK_RING_OFF && ring->started;
+
+	return in_ring ? LINK_MAX_PAYLOAD : link_wal_max(conn);
+}
+
 uint8_t *
 link_stream_begin(LinkConn *conn, size_t length)
 {
 	LinkRing *ring = conn->ring;
 
 	if (ring == NULL || ring->state == LINK_RING_OFF || !ring->started)
-		return link_frame_begin(conn, length);
+		return link_wal_begin(conn, length);
 	if (ring->state != LINK_RING_ON || ring->failed)
 		return NULL; /* until the standby has said where TCP goes on */
 	return link_ring_begin(ring, length);
@@ -264,13 +273,13 @@ link_stream_begin(LinkConn *conn, size_t length)
  * A write that cannot be posted has failed as one that does not complete: the
  * next look stops the ring, and the standby says what it has.
  */
-void
+bool
 link_stream_end(LinkConn *conn, LinkHeader *header, size_t length)
 {
-	if (link_switch_is_on(conn))
-		(void) link_ring_end(conn->ring, header, length);
-	else
-		link_frame_end(conn, header, length);
+	if (!link_switch_is_on(conn))
+		return link_wal_end(conn, header, length);
+	(void) link_ring_end(conn->ring, header, length);
+	return true;
 }
 
 bool
@@ -278,8 +287,7 @@ link_stream_put(LinkConn *conn, LinkHeader *header)
 {
 	if (!link_switch_is_on(conn) || link_stream_begin(conn, 0) == NULL)
 		return link_frame_put(conn, header, NULL, 0);
-	link_stream_end(conn, header, 0);
-	return true;
+	return link_stream_end(conn, header, 0);
 }
 
 uint64_t

@@ -76,14 +76,16 @@ extern LinkSwitch link_switch_stop(LinkConn *conn, const char *reason, const Lin
 
 /*
  * Primary: a frame of the stream, in the ring or on TCP, whichever carries it.
- * begin and end as link_frame_begin() and _end().  While not ready there is no
+ * begin, end and max as link_wal_begin(), link_wal_end() and link_wal_max(): WAL
+ * is compressed on TCP only.  While not ready there is no
  * room for the largest frame; TCP is as ready as its buffer, which is the
  * owner's to know.  put sends a frame without payload, by TCP if the ring has
  * no room.  bytes counts what was given to either.
  */
 extern bool link_stream_ready(LinkConn *conn);
+extern size_t link_stream_max(const LinkConn *conn);
 extern uint8_t *link_stream_begin(LinkConn *conn, size_t length);
-extern void link_stream_end(LinkConn *conn, LinkHeader *header, size_t length);
+extern bool link_stream_end(LinkConn *conn, LinkHeader *header, size_t length);
 extern bool link_stream_put(LinkConn *conn, LinkHeader *header);
 extern uint64_t link_stream_bytes(const LinkConn *conn);
 

@@ -281,6 +281,77 @@ fuzz_payload(Rng *rng)
 	free(copy);
 }
 
+/* ------------------------------------------------------------ compression */
+
+/*
+ * A few compressed frames, one of them changed, or noise in place of one.
+ * Rules: what comes out is what went in or nothing at all; a claimed length
+ * beyond the limit is never believed; and (under the sanitizers) nothing else
+ * is touched.
+ */
+static void
+fuzz_compressed(Rng *rng)
+{
+	static uint8_t wal[LINK_COMPRESS_MAX];
+	static uint8_t packed[LINK_MAX_PAYLOAD];
+	LinkCompression kind = one_in(rng, 2) ? LINK_COMPRESSION_LZ4 : LINK_COMPRESSION_ZSTD;
+	LinkCodec *out = link_codec_create(kind, true, 1 + below(rng, 3));
+	LinkCodec *in = link_codec_create(kind, false, 0);
+	uint32_t frames = 1 + below(rng, 4);
+	uint32_t damaged = below(rng, frames + 1); /* perhaps none */
+
+	for (uint32_t i = 0; i < frames; i++)
+	{
+		size_t length = 1 + below(rng, one_in(rng, 8) ? LINK_COMPRESS_MAX : 4000);
+		const uint8_t *raw;
+		size_t raw_length;
+		uint8_t *copy;
+		size_t n;
+		bool good;
+
+		random_bytes(rng, wal, length < 256 ? length : 256);
+		for (size_t at = 256; at < length; at++)
+			wal[at] = wal[at - (1 + at % 256)];
+		memcpy(link_codec_room(out), wal, length);
+		n = link_codec_compress(out, length, packed);
+		RULE(n > LINK_COMPRESS_HEADER && n <= LINK_MAX_PAYLOAD);
+		if (i == damaged)
+		{
+			switch (below(rng, 4))
+			{
+				case 0:
+					mutate(rng, packed, n);
+					break;
+				case 1:
+					n = below(rng, n);
+					break;
+				case 2:
+					random_bytes(rng, packed + 4, n - 4);
+					break;
+				case 3:
+					poke32(packed, edgy(rng));
+					break;
+			}
+		}
+		copy = malloc(n > 0 ? n : 1);
+		memcpy(copy, packed, n);
+		good = link_codec_decompress(in, copy, n, &raw, &raw_length);
+		free(copy);
+		if (good)
+		{
+			RULE(raw_length <= LINK_COMPRESS_MAX);
+			RULE(raw_length == length && memcmp(raw, wal, length) == 0);
+		}
+		else
+			RULE(i == damaged);
+		count(good);
+		if (!good)
+			break; /* the stream is of no use any more */
+	}
+	link_codec_destroy(out);
+	link_codec_destroy(in);
+}
+
 /* ---------------------------------------------------------------- streams */
 
 /* A transport that hands out what lies in memory, in pieces of any size. */
@@ -695,7 +766,8 @@ static Category categories[] = {
 	{.name = "truncated frames", .run = fuzz_truncated, .weight = 1500},
 	{.name = "mutated frames", .run = fuzz_mutated, .weight = 2000},
 	{.name = "mutated frames, right checksums", .run = fuzz_sealed, .weight = 2000},
-	{.name = "mutated payloads", .run = fuzz_payload, .weight = 1600},
+	{.name = "mutated payloads", .run = fuzz_payload, .weight = 1570},
+	{.name = "mutated compressed frames", .run = fuzz_compressed, .weight = 30},
 	{.name = "mutated streams", .run = fuzz_stream, .weight = 392},
 	{.name = "plain sessions", .run = fuzz_plain_session, .weight = 6},
 	{.name = "TLS sessions", .run = fuzz_tls_session, .weight = 2},
@@ -833,7 +905,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 2 || size > sizeof(buf))
 		return 0;
 	broken = NULL;
-	switch (data[0] % 5)
+	switch (data[0] % 6)
 	{
 		case 0: /* as they are */
 			(void) decode_exactly(data + 1, size - 1, &header);
@@ -862,6 +934,17 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				seal(buf + LINK_HEADER_SIZE + 40, size - 1 - LINK_HEADER_SIZE - 40);
 			say(buf, size - 1);
 			break;
+		case 5: /* to a decompressor */
+		{
+			LinkCodec *in = link_codec_create(
+				data[1] % 2 ? LINK_COMPRESSION_LZ4 : LINK_COMPRESSION_ZSTD, false, 0);
+			const uint8_t *raw;
+			size_t length;
+
+			(void) link_codec_decompress(in, data + 2, size - 2, &raw, &length);
+			link_codec_destroy(in);
+			break;
+		}
 	}
 	if (broken != NULL)
 	{

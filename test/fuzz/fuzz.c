@@ -195,7 +195,7 @@ size_t
 random_frame(Rng *rng, uint8_t *to)
 {
 	LinkHeader header = {.type = 1 + below(rng, LINK_TYPE_COUNT - 1),
-						 .flags = below(rng, LINK_FLAGS_KNOWN + 1),
+						 .flags = below(rng, LINK_FLAGS_KNOWN + 1) & ~LINK_FLAG_COMPRESSED,
 						 .term = edgy(rng),
 						 .lsn = edgy(rng),
 						 .bound = edgy(rng),

@@ -24,7 +24,9 @@ INSERT INTO wanted VALUES
 ('tandem.tls', 'bool', 'sighup', NULL, NULL, NULL, 'on'),
 ('tandem.async_links', 'string', 'sighup', NULL, NULL, NULL, ''),
 ('tandem.lease_required', 'bool', 'postmaster', NULL, NULL, NULL, 'off'),
-('tandem.watchdog_directory', 'string', 'postmaster', NULL, NULL, NULL, '/run/pg_tandem');
+('tandem.watchdog_directory', 'string', 'postmaster', NULL, NULL, NULL, '/run/pg_tandem'),
+('tandem.link_options', 'string', 'sighup', NULL, NULL, NULL, ''),
+('tandem.fallback', 'bool', 'sighup', NULL, NULL, NULL, 'on');
 
 SELECT plan(3 + 2 * (SELECT count(*) FROM wanted)::int);
 
