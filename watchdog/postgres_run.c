@@ -30,7 +30,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define QUICK_ENDS     3        /* starts that end at once, before that is told */
+#define QUICK_ENDS     1        /* a start that ends at once is told the second time */
 #define FOUND_LIMIT    1000000  /* us: systemd says it is started, and there is no postmaster */
 #define UNIT_LIMIT     90000000 /* a start job without an answer */
 #define PROMOTE_AGAIN  2000000
