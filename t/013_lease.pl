@@ -26,13 +26,15 @@ sub poll
 	return 0;
 }
 
-# What an ordinary user is told: the value, or the error.
+# What an ordinary user is told: the value, or the error.  The query goes with the command: who is
+# refused reads nothing.
 sub as_app
 {
 	my ($node, $query) = @_;
-	my ($status, $out, $err) = $node->psql('postgres', $query, extra_params => [ '-U', 'app' ]);
+	my ($out, $err) = run_command(
+		[ 'psql', '-XAtq', '-U', 'app', '-d', $node->connstr('postgres'), '-c', $query ]);
 
-	return $status == 0 ? $out : $err;
+	return $err eq '' ? $out : $err;
 }
 
 # Does this session's commit wait in core's queue, or at the lease?
@@ -234,9 +236,14 @@ freeze($backend);
 thaw($frozen);
 ok(wait_until($alpha, "SELECT released_lsn >= pg_current_wal_flush_lsn() FROM tandem.status"),
 	'its process is stopped, and the gate releases it meanwhile');
-freeze(my $reading = (my $reader = start_psql($alpha, 'SELECT pg_sleep(0.5)', 'SELECT 14'))->pid);
+my $locker = start_psql($alpha, 'SELECT pg_advisory_lock(1)', 'SELECT pg_sleep(600)');
+ok(waits_at($alpha, $locker, 'PgSleep'), 'another has a lock');
+my $reader = start_psql($alpha, 'SELECT pg_advisory_lock(1), 14');
+ok(waits_at($alpha, $reader, 'advisory'), 'and a third, which only reads, waits for it');
+my ($locking, $reading) = ($locker->pid, $reader->pid);
 order($td, 'lease 5 -1000 0');
-thaw($_) foreach $backend, $reading;
+thaw($backend);
+kill('TERM', $locking) == 1 or die "could not end process $locking: $!\n";
 ok(poll(sub { shows($backend) =~ /waiting for the lease/ }), 'when it wakes up after the lease it does not acknowledge');
 ok(poll(sub { shows($reading) =~ /waiting for the lease/ }), 'nor does one that has read');
 ok(!$paused->done && !$reader->done, 'their clients have been told nothing');
@@ -276,6 +283,7 @@ ok($load->check($alpha), 'and what was acknowledged is');
 $beta->stop('immediate');
 $alpha->stop('immediate');
 $alpha->start;
+ok(wait_report($td, role => 'primary', open => 0), 'restarted it is not open');
 order($td, 'require 6 beta aaaa');
 ok(wait_report($td, require => 1, cmd => 2, open => 0), 'restarted without its standby it waits');
 like(as_app($alpha, 'SELECT 1'), $not_yet, 'and keeps ordinary users out');
