@@ -11,12 +11,12 @@ REMOTE = SHORT + "confirm_timeout = 3s\n"
 class Sites(Cluster):
     """The cluster, and charlie at another site, which does not vote."""
 
-    def write_conf(self, failover, sections, vip):
+    def write_conf(self, failover, sections, vip, of_node):
         if not hasattr(self, "charlie"):
             self.charlie = Member(self, "charlie", 4, self.settings + "tandem.async_links = 'alpha,beta'\n")
             self.nodes.append(self.charlie)
             self.members.append(self.charlie)
-        super().write_conf(failover, sections, vip)
+        super().write_conf(failover, sections, vip, of_node)
         with open(self.conf, encoding="utf-8") as f:
             text = f.read()
         with open(self.conf, "w", encoding="utf-8") as f:
