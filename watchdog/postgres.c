@@ -107,17 +107,27 @@ postgres_look(Postgres *p)
 	return &p->look;
 }
 
-/* Tell the owner if what it is has changed. */
+static void
+tell(Postgres *p)
+{
+	refresh(p);
+	p->told.state = p->look.state;
+	p->told.postmaster = p->look.postmaster;
+	p->told.reported = p->look.reported;
+	p->cb.changed(p->user);
+}
+
+/*
+ * Tell the owner if what it is has changed since it was told: anybody may look in between (every
+ * heartbeat does), so what was looked at last is not what the owner knows.
+ */
 static void
 update(Postgres *p)
 {
-	FsmPgState before = p->look.state;
-	bool reported = p->look.reported;
-	pid_t pid = p->look.postmaster;
-
 	refresh(p);
-	if (p->look.state != before || p->look.postmaster != pid || p->look.reported != reported)
-		p->cb.changed(p->user);
+	if (p->look.state != p->told.state || p->look.postmaster != p->told.postmaster ||
+		p->look.reported != p->told.reported)
+		tell(p);
 }
 
 /* ---------- processes ---------- */
@@ -289,8 +299,7 @@ on_report(void *user, const WatchReport *report)
 		postgres_advance(p);
 		postgres_wake(p);
 	}
-	refresh(p);
-	p->cb.changed(p->user);
+	tell(p);
 }
 
 /* What it was it still is, until its worker comes back and says otherwise. */
@@ -354,8 +363,7 @@ on_probe(void *user, const PgProbeResult *result)
 	p->silent = !result->answered && !result->not_yet && p->works;
 	postgres_say(p, "%s", result->text);
 	postgres_advance(p);
-	refresh(p);
-	p->cb.changed(p->user);
+	tell(p);
 	postgres_wake(p);
 }
 

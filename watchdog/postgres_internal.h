@@ -49,6 +49,12 @@ struct Postgres
 	PostgresCallbacks cb;
 	void *user;
 	PostgresLook look;
+	struct /* what the owner was told last */
+	{
+		FsmPgState state;
+		pid_t postmaster;
+		bool reported;
+	} told;
 	sd_event_source *timer;
 	int64_t now; /* of the event being handled */
 
