@@ -275,12 +275,13 @@ test_not_renewed(void **state)
 	deadline = now_us() + VALID;
 	device_hold(device, deadline);
 	run_for(600 * MS);
-	/* a timer may be late on a busy machine; the margin of all times is 100 ms */
-	assert_in_range(resets_at() - (deadline + STOP) + SEC, SEC - 20 * MS, SEC + 50 * MS);
+	/* never later; earlier if this process got no CPU in time to feed it for the last time */
+	assert_true(resets_at() <= deadline + STOP + 25 * MS);
+	assert_true(resets_at() >= deadline - 50 * MS);
 	/* asked for again with the same deadline: not a moment longer */
 	run_for(200 * MS);
 	device_hold(device, deadline);
-	assert_in_range(resets_at() - (deadline + STOP) + SEC, SEC - 20 * MS, SEC + 50 * MS);
+	assert_true(resets_at() <= deadline + STOP + 25 * MS);
 	/* PostgreSQL is dead in time */
 	device_hold(device, 0);
 	assert_false(dog.armed);
