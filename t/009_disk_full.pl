@@ -8,7 +8,6 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use TandemPair;
 use Test::More;
-use Time::HiRes qw(usleep);
 
 # A library that lets nothing be written below pg_wal while a file exists.
 my $tools = PostgreSQL::Test::Utils::tempdir;

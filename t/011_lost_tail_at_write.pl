@@ -43,10 +43,12 @@ sub kill_host
 	my @children = split ' ', `ps -o pid= --ppid $postmaster`;
 
 	kill 'KILL', $postmaster, @children;
-	foreach my $pid ($postmaster, @children)
+	for (1 .. 100 * $TandemPair::patience)
 	{
-		usleep(10_000) while kill(0, $pid);
+		last if !grep { kill(0, $_) } $postmaster, @children;
+		usleep(10_000);
 	}
+	die 'a killed server process is still there' if grep { kill(0, $_) } $postmaster, @children;
 	let_flushes_go();
 	$node->{_pid} = undef;
 	unlink $node->data_dir . '/postmaster.pid';

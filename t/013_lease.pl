@@ -138,7 +138,7 @@ $td = start_tandemd('alpha');
 order($td, 'hold 3 60000 0');
 ok(wait_report($td, open => 1, instance => 1, cmd => 2), 'another tandemd is found');
 order($td, 'alone 3');
-usleep(200_000) while report($td)->{reports} < 3;
+ok(poll(sub { report($td)->{reports} >= 3 }), 'it has got several reports since');
 is(report($td)->{require}, '1', 'its command with a number that has been is not carried out');
 order($td, 'instance 2');
 

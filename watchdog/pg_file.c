@@ -49,8 +49,17 @@ pg_file_read(const char *path, char **text)
 	{
 		ssize_t got = read(fd, *text + n, (size_t) st.st_size - n);
 
-		if (got <= 0)
-			break;
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0) /* half a file must not pass for the whole: it may be written back */
+		{
+			int r = got < 0 ? -errno : -EIO;
+
+			close(fd);
+			free(*text);
+			*text = NULL;
+			return r;
+		}
 		n += (size_t) got;
 	}
 	close(fd);
