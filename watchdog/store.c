@@ -33,6 +33,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pg_file.h"
 #include "report.h"
 
 #define TEXT_SIZE  2048
@@ -180,9 +181,9 @@ parse(const Config *c, const char *text, size_t length, FsmDurable *d, uint64_t 
 /* ---------- files ---------- */
 
 static void
-state_path(const Config *c, const char *suffix, char path[PATH_SIZE])
+state_path(const Config *c, char path[PATH_SIZE])
 {
-	snprintf(path, PATH_SIZE, "%s/%s.state%s", c->state_directory, c->node[c->self].name, suffix);
+	snprintf(path, PATH_SIZE, "%s/%s.state", c->state_directory, c->node[c->self].name);
 }
 
 static bool
@@ -274,7 +275,7 @@ store_exists(const Config *c)
 {
 	char path[PATH_SIZE];
 
-	state_path(c, "", path);
+	state_path(c, path);
 	return access(path, F_OK) == 0 || errno != ENOENT;
 }
 
@@ -290,7 +291,7 @@ store_read(const Config *c, FsmDurable *d, char *error, size_t error_size)
 
 	memset(d, 0, sizeof(*d));
 	d->prom_to = d->rec.primary = d->rec.peer = FSM_NOBODY;
-	state_path(c, "", path);
+	state_path(c, path);
 	if (!read_text(path, text, &length, error, error_size) ||
 		!read_copy(c, &copy, error, error_size))
 		return false;
@@ -319,69 +320,18 @@ store_read(const Config *c, FsmDurable *d, char *error, size_t error_size)
 }
 
 static bool
-write_all(int fd, const char *text, size_t length)
-{
-	while (length > 0)
-	{
-		ssize_t n = write(fd, text, length);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		text += n;
-		length -= (size_t) n;
-	}
-	return true;
-}
-
-static bool
-write_temporary(const char *path, const char *text, size_t length)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	bool ok;
-	int saved;
-
-	if (fd < 0)
-		return false;
-	ok = write_all(fd, text, length) && fsync(fd) == 0;
-	saved = errno;
-	if (close(fd) != 0 && ok)
-		return false;
-	errno = saved;
-	return ok;
-}
-
-static bool
-fsync_directory(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool ok;
-	int saved;
-
-	if (fd < 0)
-		return false;
-	ok = fsync(fd) == 0;
-	saved = errno;
-	close(fd);
-	errno = saved;
-	return ok;
-}
-
-static bool
 write_state(const Config *c, const FsmDurable *d, char *error, size_t error_size)
 {
 	char path[PATH_SIZE];
-	char temporary[PATH_SIZE];
 	char text[TEXT_SIZE];
-	size_t length = format(c, d, text);
+	int r;
 
-	state_path(c, "", path);
-	state_path(c, ".new", temporary);
-	if (write_temporary(temporary, text, length) && rename(temporary, path) == 0 &&
-		fsync_directory(c->state_directory))
+	(void) format(c, d, text);
+	state_path(c, path);
+	r = pg_file_write(path, text, (uid_t) -1, (gid_t) -1, 0600);
+	if (r == 0)
 		return true;
-	return say(error, error_size, "could not write \"%s\": %s", path, strerror(errno));
+	return say(error, error_size, "could not write \"%s\": %s", path, strerror(-r));
 }
 
 /*
