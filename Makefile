@@ -22,6 +22,7 @@ OBJS = \
 	extension/listen.o \
 	extension/offer.o \
 	extension/pg_tandem.o \
+	extension/rcvoffer.o \
 	extension/rcvring.o \
 	extension/rcvwal.o \
 	extension/rdma.o \

@@ -38,6 +38,24 @@ extern void rcvwal_publish(void);
 extern void rcvwal_discard(TimeLineID timeline, XLogRecPtr from);
 extern void rcvwal_close(void);
 
+/* ------------------------------------------------------------- rcvoffer.c */
+
+/* What the primary answered on SHOW tandem.link_offer. */
+typedef struct RcvOffer
+{
+	unsigned int proto;
+	uint64 id;
+	uint8 key[LINK_KEY_SIZE];
+	bool tls;
+	TimeLineID timeline;
+	uint64 system_identifier;
+	LinkHistory history;
+	int full; /* all links of the primary are in use, this many; else 0 */
+	char addresses[1024];
+} RcvOffer;
+
+extern bool rcvoffer_parse(const char *text, RcvOffer *offer);
+
 /* --------------------------------------------------------------- uplink.c */
 
 typedef enum UplinkResult
