@@ -14,10 +14,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -27,10 +29,36 @@
 
 #include "pg_process.h"
 
-bool
-bed_possible(void)
+static char why_not[128];
+
+static void
+not_possible(void **state)
 {
-	return geteuid() == 0 && getpwnam("postgres") != NULL && bed_bin()[0] != '\0';
+	(void) state;
+	print_message("skipped: %s\n", why_not);
+	skip();
+}
+
+static bool
+is_possible(void)
+{
+	if (geteuid() != 0 || getpwnam("postgres") == NULL || bed_bin()[0] == '\0')
+		strcpy(why_not, "starting a server needs root, a user postgres, and PostgreSQL");
+	else if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+		snprintf(why_not, sizeof(why_not), "no mount namespace: %s", strerror(errno));
+	return why_not[0] == '\0';
+}
+
+int
+bed_run_tests(const char *name, const struct CMUnitTest *tests, size_t n)
+{
+	const struct CMUnitTest instead[] = {cmocka_unit_test(not_possible)};
+
+	if (!is_possible())
+		return cmocka_run_group_tests_name(name, instead, NULL, NULL);
+	if (getenv("ONLY") != NULL)
+		cmocka_set_test_filter(getenv("ONLY"));
+	return _cmocka_run_group_tests(name, tests, n, NULL, NULL);
 }
 
 const char *

@@ -4,8 +4,7 @@
  *		the other one.
  *
  * A process stands for the extension's worker: it connects to tandemd's socket and reports the role
- * that pg_is_in_recovery() says.  Only root can start a server as somebody else: without root
- * bed_possible() is false.
+ * that pg_is_in_recovery() says.  Only root can start a server as somebody else.
  */
 #ifndef PG_BED_H
 #define PG_BED_H
@@ -35,7 +34,12 @@ typedef struct Bed
 	char log[65536]; /* what was told */
 } Bed;
 
-extern bool bed_possible(void);
+/*
+ * main() of a program of tests with real servers, in a mount namespace of its own.  ONLY in the
+ * environment chooses tests.  Where servers cannot be started one skipped test says why.
+ */
+struct CMUnitTest;
+extern int bed_run_tests(const char *name, const struct CMUnitTest *tests, size_t n);
 extern const char *bed_bin(void);
 
 extern void bed_open(Bed *b);

@@ -326,9 +326,18 @@ test_bus_restarts(void **state)
 	assert_string_equal(last_error, "");
 }
 
+static void
+no_bus(void **state)
+{
+	(void) state;
+	print_message("skipped: there is no dbus-daemon\n");
+	skip();
+}
+
 int
 main(void)
 {
+	const struct CMUnitTest instead[] = {cmocka_unit_test(no_bus)};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_start, begin, end),
 		cmocka_unit_test_setup_teardown(test_start_fails, begin, end),
@@ -338,9 +347,6 @@ main(void)
 	};
 
 	if (system("command -v dbus-daemon >/dev/null") != 0)
-	{
-		print_message("skipped: there is no dbus-daemon\n");
-		return 0;
-	}
+		return cmocka_run_group_tests_name("pg_unit", instead, NULL, NULL);
 	return cmocka_run_group_tests_name("pg_unit", tests, NULL, NULL);
 }

@@ -441,17 +441,5 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_places, begin, end),
 	};
 
-	if (!bed_possible())
-	{
-		print_message("skipped: starting a server needs root and a user postgres\n");
-		return 0;
-	}
-	if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
-	{
-		print_message("skipped: no mount namespace: %s\n", strerror(errno));
-		return 0;
-	}
-	if (getenv("ONLY") != NULL)
-		cmocka_set_test_filter(getenv("ONLY"));
-	return cmocka_run_group_tests_name("rebuild", tests, NULL, NULL);
+	return bed_run_tests("rebuild", tests, sizeof(tests) / sizeof(tests[0]));
 }
