@@ -100,13 +100,19 @@ typedef struct WatchCommand
  * "copy <16 hex digits> <complete|rebuilding> <crc>", replaced by write, fsync, rename, fsync of
  * the directory.  Only tandemd writes it; the extension reads it for its HELLO, and refuses to
  * open a link while it says rebuilding. pg_basebackup and pg_rewind copy the directory, so
- * tandemd writes it again after either.  copy_file.c; both link it. */
+ * tandemd writes it again after either.  copy_file.c reads it, and the extension links that, too;
+ * copy_write.c writes it. */
 typedef struct CopyFile
 {
 	uint64_t id; /* 0: there is no file */
 	bool rebuilding;
 } CopyFile;
 
+#define COPY_FILE      "pg_tandem/copy"
+#define COPY_LINE_SIZE 64
+
+/* The line for "copy", with its newline.  Returns its length. */
+extern int copy_file_line(const CopyFile *copy, char line[COPY_LINE_SIZE]);
 /* False with errno set if it cannot be read or is damaged (EBADMSG); a missing file is id 0. */
 extern bool copy_file_read(const char *data_directory, CopyFile *copy);
 /* Durable when it returns true.  False with errno set. Blocks on fsync: call from a thread. */

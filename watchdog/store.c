@@ -33,6 +33,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "crc32c.h"
 #include "pg_file.h"
 #include "report.h"
 
@@ -66,21 +67,6 @@ struct Store
 };
 
 /* ---------- text ---------- */
-
-/* CRC-32C bit by bit: the file is short. */
-static uint32_t
-crc32c(const char *text, size_t length)
-{
-	uint32_t crc = UINT32_MAX;
-
-	while (length-- > 0)
-	{
-		crc ^= (unsigned char) *text++;
-		for (int bit = 0; bit < 8; bit++)
-			crc = crc >> 1 ^ ((crc & 1) != 0 ? UINT32_C(0x82F63B78) : 0);
-	}
-	return ~crc;
-}
 
 static const char *
 name_of(const Config *c, int node)
@@ -118,8 +104,8 @@ format(const Config *c, const FsmDurable *d, char text[TEXT_SIZE])
 					 d->chosen_term, d->chosen_seq, d->inc, d->admitted ? "yes" : "no",
 					 d->rebuilding ? d->copy_id : 0);
 
-	n +=
-		snprintf(text + n, TEXT_SIZE - (size_t) n, "crc %08" PRIx32 "\n", crc32c(text, (size_t) n));
+	n += snprintf(text + n, TEXT_SIZE - (size_t) n, "crc %08" PRIx32 "\n",
+				  text_crc32c(text, (size_t) n));
 	return (size_t) n;
 }
 
@@ -147,7 +133,7 @@ parse(const Config *c, const char *text, size_t length, FsmDurable *d, uint64_t 
 	for (last = text + length - 1; last > text && last[-1] != '\n';)
 		last--;
 	if (sscanf(last, "crc %8" SCNx32, &crc) != 1 || strlen(last) != 13 ||
-		crc32c(text, (size_t) (last - text)) != crc)
+		text_crc32c(text, (size_t) (last - text)) != crc)
 		return PARSED_DAMAGED;
 	if (sscanf(text, "tandemd %u", &version) != 1)
 		return PARSED_DAMAGED;

@@ -35,7 +35,7 @@ make_directory(void **state)
 		return -1;
 	snprintf(sub, sizeof(sub), "%s/pg_tandem", directory);
 	snprintf(path, sizeof(path), "%s/copy", sub);
-	snprintf(temporary, sizeof(temporary), "%s/copy.tmp", sub);
+	snprintf(temporary, sizeof(temporary), "%s/copy.tandem-tmp", sub);
 	return 0;
 }
 
