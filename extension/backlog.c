@@ -19,8 +19,8 @@
  * standby streams by core, is ended first, as core does.
  *
  * A standby that has not connected since this server's start is not known by
- * its name; for it a slot counts that is called like a link in
- * tandem.link_options.
+ * its name; for it a slot counts that is called like a node in
+ * tandem.link_options or tandem.async_links.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,9 +35,18 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#define AVERAGE_S  30 /* the rate is an average over about so long */
-#define RELEASE_MS 100
-#define LOOK_MS    500
+#define AVERAGE_S         30 /* the rate is an average over about so long */
+#define SAMPLE_MS         1000
+#define RELEASE_MS        100
+#define RETRY_MS          250
+
+/*
+ * The limit is there for the sake of the disk, so a look comes before it could
+ * have been passed at 1 GB/s.
+ */
+#define LOOK_BYTES_PER_MS (1024 * 1024)
+#define LOOK_MS_MIN       20
+#define LOOK_MS_MAX       1000
 
 static const int warn_percent[] = {50, 75, 90};
 
@@ -108,9 +117,16 @@ give_up_held_slot(void)
 	ReplicationSlotsComputeRequiredLSN();
 }
 
+/* 'link' is NULL for a standby that has not been here. */
 static void
-tell_given_up(const char *name, const char *slot_name, uint64 kept, uint64 limit)
+tell_given_up(TandemLink *link, const char *name, const char *slot_name, uint64 kept, uint64 limit)
 {
+	if (link != NULL)
+	{
+		SpinLockAcquire(&link->mutex);
+		link->slot_lost = true;
+		SpinLockRelease(&link->mutex);
+	}
 	tandem_event(
 		"link", name,
 		"needs resync: replication slot \"%s\" kept %llu MB of WAL, more than its limit of "
@@ -121,7 +137,7 @@ tell_given_up(const char *name, const char *slot_name, uint64 kept, uint64 limit
 
 /*
  * Give up a slot that another process may hold.  Gate worker only.  False if
- * it could not be had; it is tried again a second later.
+ * it could not be had; it is tried again a little later.
  */
 static bool
 take_and_give_up(const char *slot_name, pid_t holder)
@@ -161,7 +177,7 @@ backlog_check_own(TandemLink *link, TimestampTz now)
 	LinkOptions options;
 
 	if (slot == NULL || tandem_link_options[0] == '\0' ||
-		!TimestampDifferenceExceeds(looked, now, LOOK_MS))
+		!TimestampDifferenceExceeds(looked, now, LOOK_MS_MIN))
 		return;
 	looked = now;
 	restart = slot->data.restart_lsn; /* nobody else moves it */
@@ -169,7 +185,8 @@ backlog_check_own(TandemLink *link, TimestampTz now)
 		return;
 	give_up_held_slot();
 	linkopts_get(link->name, link->async, &options);
-	tell_given_up(link->name, link->slot_name, GetFlushRecPtr(NULL) - restart, options.max_backlog);
+	tell_given_up(link, link->name, link->slot_name, GetFlushRecPtr(NULL) - restart,
+				  options.max_backlog);
 }
 
 /* "3 h 20 min" */
@@ -196,17 +213,20 @@ measure(TandemLink *link, XLogRecPtr restart, TimestampTz now)
 	uint64 kept = restart != InvalidXLogRecPtr && end > restart ? end - restart : 0;
 	uint64 limit = limit_of(link->name, link->async);
 	double seconds = (now - link->backlog_time) / 1000000.0;
+	bool sample = TimestampDifferenceExceeds(link->backlog_time, now, SAMPLE_MS);
 	double growth = link->backlog_growth;
+	double present = 0;
 	int warned = link->backlog_warned;
 	int level = 0;
 
 	if (link->backlog_time != 0 && seconds > 0)
 	{
 		double weight = Min(seconds / AVERAGE_S, 1);
-		double present = ((double) kept - (double) link->backlog) / seconds;
 
+		present = ((double) kept - (double) link->backlog_then) / seconds;
 		/* at the beginning there is nothing to take the average of */
-		growth = growth == 0 ? present : growth + (present - growth) * weight;
+		if (sample)
+			growth = growth == 0 ? present : growth + (present - growth) * weight;
 	}
 	if (kept == 0)
 		growth = 0;
@@ -219,52 +239,97 @@ measure(TandemLink *link, XLogRecPtr restart, TimestampTz now)
 	link->backlog = kept;
 	link->backlog_limit = limit;
 	link->backlog_growth = growth;
-	link->backlog_time = now;
+	if (sample)
+	{
+		link->backlog_time = now;
+		link->backlog_then = kept;
+	}
 	link->backlog_warned = level;
 	SpinLockRelease(&link->mutex);
 
 	/* once on the way up; again after it has been below */
 	if (level > warned)
+	{
+		double rate = Max(growth, present); /* a burst is not to be averaged away */
+		bool known = rate > 0 && limit > kept;
+
 		tandem_event("link", link->name,
 					 "%d %% of the WAL that may be kept for it is used: %llu MB of %llu MB%s%s%s",
 					 level, (unsigned long long) (kept >> 20), (unsigned long long) (limit >> 20),
-					 growth > 0 ? "; the limit is reached in " : "",
-					 growth > 0 && limit > kept ? duration((limit - kept) / growth) : "",
-					 growth > 0 ? " at the present rate" : "");
+					 known ? "; the limit is reached in " : "",
+					 known ? duration((limit - kept) / rate) : "",
+					 known ? " at the present rate" : "");
+	}
 }
 
-/* A standby that has been here since the start. */
-static void
+/*
+ * In what time could the slot be beyond its link's own limit?  In milliseconds,
+ * 0 if it is already.
+ */
+static long
+time_to_limit(const char *name, bool async, XLogRecPtr restart)
+{
+	LinkOptions options;
+	XLogRecPtr end = GetFlushRecPtr(NULL);
+	uint64 kept = end > restart ? end - restart : 0;
+
+	linkopts_get(name, async, &options);
+	if (options.max_backlog == 0 || restart == InvalidXLogRecPtr)
+		return LOOK_MS_MAX;
+	if (kept > options.max_backlog)
+		return 0;
+	return Min(Max((long) ((options.max_backlog - kept) / LOOK_BYTES_PER_MS), LOOK_MS_MIN),
+			   LOOK_MS_MAX);
+}
+
+/* The gate worker gives a slot up, or tries to.  When to look again. */
+static long
+give_up(TandemLink *link, const char *name, bool async, const char *slot_name, XLogRecPtr restart,
+		pid_t holder)
+{
+	LinkOptions options;
+
+	if (!take_and_give_up(slot_name, holder))
+		return RETRY_MS; /* it has waited; the gate worker has more to do */
+	linkopts_get(name, async, &options);
+	tell_given_up(link, name, slot_name, GetFlushRecPtr(NULL) - restart, options.max_backlog);
+	return LOOK_MS_MIN;
+}
+
+/* A standby that has been here since the start.  When to look again, in milliseconds. */
+static long
 look_at_link(TandemLink *link, TimestampTz now)
 {
 	XLogRecPtr restart;
 	pid_t holder;
 	bool lost;
+	long wait_ms;
 
 	if (link->slot_name[0] == '\0' || !find_slot(link->slot_name, &restart, &lost, &holder))
 	{
 		SpinLockAcquire(&link->mutex);
-		link->backlog = link->backlog_limit = 0;
+		link->backlog = link->backlog_limit = link->backlog_then = 0;
 		link->backlog_growth = 0;
 		SpinLockRelease(&link->mutex);
-		return;
+		return LOOK_MS_MAX;
 	}
 	measure(link, restart, now);
+	if (lost && !link->slot_lost)
+		tandem_event(
+			"link", link->name,
+			"needs resync: replication slot \"%s\" kept more WAL than max_slot_wal_keep_size, "
+			"and is given up",
+			link->slot_name);
 	SpinLockAcquire(&link->mutex);
 	link->slot_lost = lost;
 	SpinLockRelease(&link->mutex);
-	if (restart == InvalidXLogRecPtr || !backlog_is_over(link, restart))
-		return;
-	if (link->pid != 0)
-		link_wake_worker(link);
-	else if (take_and_give_up(link->slot_name, holder))
-	{
-		LinkOptions options;
-
-		linkopts_get(link->name, link->async, &options);
-		tell_given_up(link->name, link->slot_name, GetFlushRecPtr(NULL) - restart,
-					  options.max_backlog);
-	}
+	wait_ms = time_to_limit(link->name, link->async, restart);
+	if (wait_ms > 0)
+		return wait_ms;
+	if (link->pid == 0)
+		return give_up(link, link->name, link->async, link->slot_name, restart, holder);
+	link_wake_worker(link);
+	return LOOK_MS_MIN;
 }
 
 static bool
@@ -278,33 +343,41 @@ slot_is_known(const char *slot_name)
 	return false;
 }
 
-/* The slot of a standby that has not been here, if it is named as a link. */
-static void
+/* The slot of a standby that has not been here, if it is named as a link.  As above. */
+static long
 look_at_slot(const char *slot_name)
 {
-	TandemLink unknown = {.async = true};
-	LinkOptions options;
+	char name[LINK_NAME_SIZE];
 	XLogRecPtr restart;
 	pid_t holder;
 	bool lost;
+	long wait_ms;
 
-	if (!linkopts_named(slot_name, &options) || options.max_backlog == 0 ||
-		slot_is_known(slot_name) || !find_slot(slot_name, &restart, &lost, &holder) ||
-		restart == InvalidXLogRecPtr)
-		return;
-	strlcpy(unknown.name, slot_name, sizeof(unknown.name));
-	if (backlog_is_over(&unknown, restart) && take_and_give_up(slot_name, holder))
-		tell_given_up(slot_name, slot_name, GetFlushRecPtr(NULL) - restart, options.max_backlog);
+	if (slot_is_known(slot_name) ||
+		(!link_options_of_slot(tandem_link_options, slot_name, name) &&
+		 !tandem_async_of_slot(slot_name, name)) ||
+		!find_slot(slot_name, &restart, &lost, &holder))
+		return LOOK_MS_MAX;
+	wait_ms = time_to_limit(name, true, restart);
+	return wait_ms > 0 ? wait_ms : give_up(NULL, name, true, slot_name, restart, holder);
 }
 
-/* Look at what is kept for each standby.  Gate worker, once a second. */
-void
+/*
+ * Look at what is kept for each standby, if it is time to.  Gate worker, at
+ * each of its turns.  Returns in how many milliseconds to look again.
+ */
+long
 backlog_look(TimestampTz now)
 {
+	static TimestampTz next = 0;
+	long wait_ms = LOOK_MS_MAX;
+
+	if (now < next && next - now <= LOOK_MS_MAX * INT64CONST(1000)) /* the clock may be set back */
+		return (long) ((next - now) / 1000) + 1;
 	for (int i = 0; i < tandem_max_links; i++)
 	{
 		if (tandem->links[i].name[0] != '\0')
-			look_at_link(&tandem->links[i], now);
+			wait_ms = Min(wait_ms, look_at_link(&tandem->links[i], now));
 	}
 	for (int i = 0; i < max_replication_slots; i++)
 	{
@@ -316,6 +389,8 @@ backlog_look(TimestampTz now)
 			strlcpy(name, NameStr(slot->data.name), sizeof(name));
 		LWLockRelease(ReplicationSlotControlLock);
 		if (name[0] != '\0')
-			look_at_slot(name);
+			wait_ms = Min(wait_ms, look_at_slot(name));
 	}
+	next = TimestampTzPlusMilliseconds(now, wait_ms);
+	return wait_ms;
 }

@@ -961,7 +961,6 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 				housekeeping = now;
 				expel_impostors();
 				exposure_look(now);
-				backlog_look(now);
 			}
 			if (tandem->gate.alone)
 				keep_alone(clean_up);
@@ -969,6 +968,7 @@ tandem_gate_main(pg_attribute_unused() Datum arg)
 				wait_ms = tandem->gate.lease && tandem->gate.rule.open ? LEASE_MS : CLOSED_MS;
 			else if (fallback)
 				wait_ms = FALLBACK_MS;
+			wait_ms = Min(wait_ms, backlog_look(now));
 		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait_ms,
 						 PG_WAIT_EXTENSION);

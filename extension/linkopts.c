@@ -65,16 +65,6 @@ linkopts_get(const char *name, bool async, LinkOptions *options)
 		strlcpy(options->congestion, FAR_CONGESTION, sizeof(options->congestion));
 }
 
-/* Is this name in tandem.link_options?  If so, what is set for it. */
-bool
-linkopts_named(const char *name, LinkOptions *options)
-{
-	if (!link_options_name(tandem_link_options, name))
-		return false;
-	linkopts_get(name, true, options);
-	return true;
-}
-
 /*
  * Choose the congestion control.  One that was asked for and cannot be had is
  * told; that "auto" had to be content with another is not.

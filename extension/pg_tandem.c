@@ -177,23 +177,50 @@ check_directory(char **newval, pg_attribute_unused() void **extra,
 	return false;
 }
 
-/* Is this standby named in tandem.async_links? */
-bool
-tandem_is_async(const char *name)
+/* Is there a name in tandem.async_links for which is_it() says yes?  It goes to 'found', if not NULL. */
+static bool
+find_async(bool (*is_it)(const char *listed, const char *wanted), const char *wanted,
+		   char found[NAMEDATALEN])
 {
 	char *copy = pstrdup(tandem_async_links);
 	List *names;
 	ListCell *cell;
-	bool found = false;
+	bool good = false;
 
 	if (SplitGUCList(copy, ',', &names))
 	{
 		foreach (cell, names)
-			found |= strcmp(lfirst(cell), name) == 0;
+		{
+			if (good || !is_it(lfirst(cell), wanted))
+				continue;
+			good = true;
+			if (found != NULL)
+				strlcpy(found, lfirst(cell), NAMEDATALEN);
+		}
 		list_free(names);
 	}
 	pfree(copy);
-	return found;
+	return good;
+}
+
+static bool
+is_same_name(const char *listed, const char *wanted)
+{
+	return strcmp(listed, wanted) == 0;
+}
+
+/* Is this standby named in tandem.async_links? */
+bool
+tandem_is_async(const char *name)
+{
+	return find_async(is_same_name, name, NULL);
+}
+
+/* Is a standby named there that this slot is called like?  Its name goes to 'name'. */
+bool
+tandem_async_of_slot(const char *slot, char name[NAMEDATALEN])
+{
+	return find_async(link_name_is_slot, slot, name);
 }
 
 static const struct config_enum_entry capture_options[] = {{"write", TANDEM_CAPTURE_WRITE, false},

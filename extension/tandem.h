@@ -62,6 +62,7 @@ extern int tandem_rdma_poll_us;   /* us */
 extern int tandem_rdma_ring_size; /* kB */
 
 extern bool tandem_is_async(const char *name);
+extern bool tandem_async_of_slot(const char *slot, char name[NAMEDATALEN]);
 extern bool tandem_name_is_good(const char *name);
 
 #define TANDEM_CAPTURE_WRITE  0
@@ -168,10 +169,11 @@ typedef struct TandemLink
 	/* the WAL that is kept for it (backlog.c); written by the gate worker */
 	uint64 backlog;        /* bytes */
 	uint64 backlog_limit;  /* bytes, 0: none */
-	double backlog_growth; /* bytes a second */
-	int backlog_warned;    /* percent */
+	double backlog_growth; /* bytes a second, as measured at backlog_time ... */
 	TimestampTz backlog_time;
-	bool slot_lost; /* its slot keeps nothing any more */
+	uint64 backlog_then; /* ... when so much was kept */
+	int backlog_warned;  /* percent */
+	bool slot_lost;      /* its slot keeps nothing any more */
 } TandemLink;
 
 /* WAL was flushed up to 'lsn', as was last seen at 'time' (exposure.c). */
@@ -448,7 +450,6 @@ extern void slot_feedback(const LinkFeedback *feedback);
 /* linkopts.c: tandem.link_options, in force on a connection. */
 extern bool linkopts_check(char **newval, void **extra, GucSource source);
 extern void linkopts_get(const char *name, bool async, LinkOptions *options);
-extern bool linkopts_named(const char *name, LinkOptions *options);
 extern bool
 linkopts_begin(LinkConn *conn, TandemLink *link, uint16 hello_flags, uint16 *welcome_flags);
 extern bool linkopts_reload(LinkConn *conn, TandemLink *link, uint16 hello_flags);
@@ -462,7 +463,7 @@ extern bool exposure_of(const TandemLink *link, uint64 *bytes, TimeOffset *time)
 /* backlog.c: a limit to the WAL that is kept for a standby. */
 extern bool backlog_is_over(const TandemLink *link, XLogRecPtr lsn);
 extern void backlog_check_own(TandemLink *link, TimestampTz now);
-extern void backlog_look(TimestampTz now);
+extern long backlog_look(TimestampTz now);
 
 /* lag.c: how long ago was an LSN sent? */
 typedef struct LagTracker LagTracker;

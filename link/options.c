@@ -240,14 +240,36 @@ link_options_parse(const char *text, const char *name, LinkOptions *options, cha
 }
 
 bool
-link_options_name(const char *text, const char *name)
+link_name_is_slot(const char *name, const char *slot)
 {
-	size_t length = strlen(name);
+	for (; *name != '\0'; name++, slot++)
+	{
+		char ch = *name;
 
+		if (ch >= 'A' && ch <= 'Z')
+			ch += 'a' - 'A';
+		else if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9')))
+			ch = '_';
+		if (*slot != ch)
+			return false;
+	}
+	return *slot == '\0';
+}
+
+bool
+link_options_of_slot(const char *text, const char *slot, char name[LINK_NAME_SIZE])
+{
 	for (const char *at = text; at != NULL; at = strchr(at, ';'))
 	{
+		size_t length;
+
 		at += strspn(at, "; \t\n");
-		if (strncmp(at, name, length) == 0 && at[length + strspn(at + length, " \t\n")] == ':')
+		length = strspn(at, NAME_CHARACTERS); /* "*" has none */
+		if (length == 0 || length >= LINK_NAME_SIZE)
+			continue;
+		memcpy(name, at, length);
+		name[length] = '\0';
+		if (link_name_is_slot(name, slot))
 			return true;
 	}
 	return false;

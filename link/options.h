@@ -21,6 +21,7 @@
 #define TANDEM_LINK_OPTIONS_H
 
 #include "compress.h"
+#include "frame.h"
 
 #define LINK_CONGESTION_SIZE 16 /* the kernel's TCP_CA_NAME_MAX */
 
@@ -45,7 +46,16 @@ typedef struct LinkOptions
 extern bool link_options_parse(const char *text, const char *name, LinkOptions *options,
 							   char *error, size_t size);
 
-/* Does 'text', which is well formed, say anything about this very name? */
-extern bool link_options_name(const char *text, const char *name);
+/*
+ * Is a slot with this name called like the node?  The names of slots have no
+ * capitals, dots or dashes: "Tokyo-1" is "tokyo_1" there.
+ */
+extern bool link_name_is_slot(const char *name, const char *slot);
+
+/*
+ * Does 'text', which is well formed, say anything about a node that this slot
+ * is called like?  Its name goes to 'name'.
+ */
+extern bool link_options_of_slot(const char *text, const char *slot, char name[LINK_NAME_SIZE]);
 
 #endif /* TANDEM_LINK_OPTIONS_H */

@@ -108,11 +108,16 @@ is($far->safe_psql('postgres', 'SELECT pg_is_in_recovery()'), 't', '... while it
 
 $far->stop;
 $primary->safe_psql('postgres', "SELECT pg_drop_replication_slot('far')");
-$primary->safe_psql('postgres', "SELECT pg_create_physical_replication_slot('far', true)");
+$primary->safe_psql('postgres', "SELECT pg_create_physical_replication_slot(s, true) FROM unnest('{far,far_2_b,far_3,backup}'::text[]) s");
+$primary->append_conf('postgresql.conf', "tandem.async_links = 'far, Far-2.b'\ntandem.link_options = '*: max_backlog=96MB; FAR.3: max_rate=1MB'");
 $primary->restart;
 is($primary->safe_psql('postgres', 'SELECT count(*) FROM tandem.links'), '0', 'after a restart the primary has not seen the standby');
 write_wal(120);
 event_is('needs resync: replication slot "far" kept %', '... its slot is given up all the same');
 is($primary->safe_psql('postgres', $slot), 'lost', '... it is lost');
+my $given_up_at = "SELECT count(*) > 0 FROM tandem.events WHERE message LIKE 'needs resync: replication slot \"%s\" kept %%'";
+ok(wait_until($primary, sprintf($given_up_at, $_)), "... and slot $_ by what is said about all links") foreach qw(far_2_b far_3);
+is($primary->safe_psql('postgres', "SELECT string_agg(slot_name, ' ') FROM pg_replication_slots WHERE wal_status <> 'lost'"),
+	'backup', '... but none that is not called like a node');
 
 done_testing();

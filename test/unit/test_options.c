@@ -165,16 +165,23 @@ test_refused(void **state)
 static void
 test_names(void **state)
 {
-	const char *text = " beta : max_rate=1MB; gamma:max_backlog=1GB;*: compression=none";
+	const char *text =
+		" beta : max_rate=1MB; gamma:max_backlog=1GB;*: compression=none;Tokyo-1.b: ";
+	char name[LINK_NAME_SIZE];
 
 	(void) state;
-	assert_true(link_options_name(text, "beta"));
-	assert_true(link_options_name(text, "gamma"));
-	assert_true(link_options_name(text, "*"));
-	assert_false(link_options_name(text, "bet"));
-	assert_false(link_options_name(text, "amma"));
-	assert_false(link_options_name(text, "max_rate"));
-	assert_false(link_options_name("", "beta"));
+	assert_true(link_options_of_slot(text, "beta", name));
+	assert_string_equal(name, "beta");
+	assert_true(link_options_of_slot(text, "gamma", name));
+	assert_string_equal(name, "gamma");
+	assert_true(link_options_of_slot(text, "tokyo_1_b", name));
+	assert_string_equal(name, "Tokyo-1.b");
+	assert_false(link_options_of_slot(text, "*", name));
+	assert_false(link_options_of_slot(text, "bet", name));
+	assert_false(link_options_of_slot(text, "beta_", name));
+	assert_false(link_options_of_slot(text, "amma", name));
+	assert_false(link_options_of_slot(text, "max_rate", name));
+	assert_false(link_options_of_slot("", "beta", name));
 }
 
 int
