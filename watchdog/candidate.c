@@ -152,13 +152,27 @@ fence_instead_of_wait(Ctx *c)
 		fsm_fence_want(c, p);
 }
 
+/*
+ * Are these enough?  Where nobody has confirmed and no majority can be had (rule 22), all who are
+ * not taken to be off must say yes: a voter that says no has heard the primary.
+ */
+static bool
+enough(const Ctx *c)
+{
+	const Fsm *x = c->x;
+
+	if (x->by_default && x->forced != 0 && (c->cfg->voters & ~(x->yes | x->forced)) != 0)
+		return false;
+	return fsm_fence_quorum(c, x->yes);
+}
+
 /* Everything that can be known from the answers so far. */
 static void
 weigh(Ctx *c)
 {
 	Fsm *x = c->x;
 
-	if (!fsm_fence_quorum(c, x->yes))
+	if (!enough(c))
 	{
 		FsmTime at = majority_at(c);
 
@@ -221,13 +235,19 @@ candidate_vote_reply(Ctx *c, const FsmMsg *m)
 
 /*
  * Rule 22: with profile dr the standby is asynchronous, so it is in no record, and its taking
- * over may lose commits.  An operator confirms, or the time for that passes.
+ * over may lose commits.  An operator confirms, or the time for that passes; the latter is for one
+ * attempt, as it stands then: an operator may say "wait" afterwards, or a veto come up.
  */
 static bool
 confirmed(Ctx *c)
 {
 	Fsm *x = c->x;
 
+	if (x->by_default)
+	{
+		x->by_default = x->lossy = false;
+		x->forced = 0;
+	}
 	if (!c->cfg->dr || x->lossy || fsm_rec_names(&x->d.rec, c->cfg->self, x->d.copy_id))
 		return true;
 	if (!x->asked)
@@ -239,12 +259,29 @@ confirmed(Ctx *c)
 	if (!c->cfg->confirm_failover || x->told_to_wait ||
 		c->now - x->suspect_since < c->cfg->confirm_timeout)
 		return false;
-	x->lossy = true;
-	if (c->cfg->confirm_proceed)
-	{
+	x->lossy = x->by_default = true;
+	return true;
+}
+
+/*
+ * Rule 22, confirm_without_majority = proceed: those who did not answer are taken to be off, as in
+ * rule 21 b, once a majority could not be had in the ordinary way.  Not if somebody said no.
+ */
+static bool
+proceed(Ctx *c)
+{
+	Fsm *x = c->x;
+	uint32_t others = c->cfg->voters & ~(1u << c->cfg->self);
+
+	if (!c->cfg->confirm_proceed || !x->by_default || x->forced != 0 || x->state != FSM_PREVOTE ||
+		(c->cfg->voters & x->answered & ~x->yes) != 0 || (others & ~x->answered) == 0)
+		return false;
+	if (!x->proceed_told)
 		fsm_alarm(c, "failing over without a majority: if the primary lives there are two now");
-		x->forced = c->cfg->voters & ~(1u << c->cfg->self);
-	}
+	x->proceed_told = true;
+	x->forced = others & ~x->answered;
+	fsm_move(c, FSM_E_REFUSED);
+	candidate_start(c);
 	return true;
 }
 
@@ -259,7 +296,7 @@ candidate_tick(Ctx *c)
 		if (c->now < x->deadline)
 			return;
 		fence_instead_of_wait(c);
-		if (IN_STATE(x, FSM_SEEKING))
+		if (IN_STATE(x, FSM_SEEKING) && !proceed(c))
 			candidate_give_up(c);
 		return;
 	}
@@ -306,6 +343,10 @@ candidate_operator(Ctx *c, const FsmInput *in)
 	if (in->op == FSM_OP_CONFIRM && !in->ok)
 	{
 		x->told_to_wait = true;
+		x->lossy = x->by_default = false;
+		x->forced = 0;
+		if (IN_STATE(x, FSM_SEEKING) && !eligible(c))
+			candidate_give_up(c);
 		fsm_reply(c, true, "no failover: waiting for the primary, or for another confirmation");
 		return;
 	}
@@ -313,6 +354,7 @@ candidate_operator(Ctx *c, const FsmInput *in)
 		x->forced = in->mask & c->cfg->voters & ~(1u << c->cfg->self);
 	if (in->op != FSM_OP_FORCE)
 		x->lossy = true;
+	x->by_default = false;
 	x->retry_at = c->now;
 	fsm_reply(c, true, "this node will try to become primary");
 }

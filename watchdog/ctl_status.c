@@ -122,9 +122,38 @@ show_confirm(const json_t *s)
 			   string(confirm, "veto", NULL) != NULL ? ")" : "");
 	else
 	{
+		bool majority = json_is_true(json_object_get(confirm, "majority"));
+		bool proceed = strcmp(string(confirm, "without_majority", ""), "proceed") == 0;
+
 		format_seconds(json_integer_value(json_object_get(confirm, "left_s")), left, sizeof(left));
-		printf("fails over in      %s, or at once by: tandemctl confirm failover\n", left);
+		if (majority)
+			printf("fails over in      %s, or at once by: tandemctl confirm failover\n", left);
+		else if (proceed)
+			printf("fails over in      %s, WITHOUT A MAJORITY of voters: if the primary lives "
+				   "there are "
+				   "two then.\n                   To prevent it: tandemctl confirm wait\n",
+				   left);
+		else
+			printf("waits for          a majority of voters (confirm_without_majority = refuse), "
+				   "%s at least,\n                   or: tandemctl confirm failover "
+				   "--force-quorum=NODE\n",
+				   left);
 	}
+}
+
+/* A majority was replaced by the word of an operator, or by confirm_without_majority = proceed. */
+static void
+show_taken_to_be_off(const json_t *s)
+{
+	const json_t *list = json_object_get(s, "taken_to_be_off");
+	size_t i;
+	json_t *n;
+
+	if (json_array_size(list) == 0)
+		return;
+	printf("WARNING            without a majority of voters: ");
+	json_array_foreach(list, i, n) printf("%s%s", i > 0 ? ", " : "", json_string_value(n));
+	printf(" taken to be off.\n                   If a primary lives there, there are two.\n");
 }
 
 static void
@@ -201,7 +230,7 @@ show_lease(const json_t *s)
 		   json_integer_value(json_object_get(record, "term")),
 		   json_integer_value(json_object_get(record, "sequence")),
 		   string(record, "primary", "none"), string(record, "standby", "none"),
-		   json_is_true(json_object_get(record, "lossy")) ? " (an operator accepted a loss)" : "");
+		   json_is_true(json_object_get(record, "lossy")) ? " (commits may have been lost)" : "");
 	if (holder != NULL)
 		printf("lease      %s, for %.1f s of %.1f s\n", holder,
 			   (double) json_integer_value(json_object_get(lease, "left_ms")) / 1000,
@@ -264,6 +293,7 @@ ctl_show_status(const json_t *s)
 {
 	show_head(s);
 	show_confirm(s);
+	show_taken_to_be_off(s);
 	show_nodes(s);
 	show_lease(s);
 	show_postgres(s);

@@ -400,6 +400,8 @@ typedef struct Fsm
 	bool lossy;                   /* rule 21 a */
 	bool asked;                   /* profile dr: the operator has been asked, ... */
 	bool told_to_wait;            /* ... and wants no failover */
+	bool by_default;              /* nobody confirmed: lossy and forced are confirm_timeout's */
+	bool proceed_told;            /* it was told that there is no majority */
 	FsmTime suspect_since;
 
 	/* holder */

@@ -170,6 +170,7 @@ give_up_term(Ctx *c)
 	x->primary = FSM_NOBODY;
 	x->deadline = 0;
 	x->lossy = false;
+	x->by_default = false;
 	x->handed = false;
 	x->wanted = FSM_NOBODY;
 }

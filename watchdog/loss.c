@@ -57,6 +57,28 @@ manager_loss(const Manager *m, int node)
 	return there > here ? (int64_t) (there - here) : 0;
 }
 
+/*
+ * Since when does this standby lack anything?  It has had all up to the time of the newest heartbeat
+ * whose LSN it has reached; under load it never has that of the very last one.
+ */
+static void
+note_progress(Manager *m, int primary)
+{
+	const HeartbeatPeer *peer = heartbeat_peer(m->heartbeat, primary);
+	uint64_t here = lsn_of(m, m->config.self);
+
+	if (here == 0 || peer->status.lsn == 0)
+		return;
+	if (here >= m->mark_lsn)
+		m->caught_up_at = m->mark_at;
+	if (here < m->mark_lsn && peer->status.lsn >= m->mark_lsn)
+		return;
+	m->mark_lsn = peer->status.lsn;
+	m->mark_at = peer->heard;
+	if (here >= m->mark_lsn)
+		m->caught_up_at = m->mark_at;
+}
+
 /* Would more be lost than the DBA allowed?  The primary's end is that of its last heartbeat. */
 static bool
 over_max_loss(Manager *m, int primary)
@@ -65,8 +87,7 @@ over_max_loss(Manager *m, int primary)
 	int64_t heard = heartbeat_peer(m->heartbeat, primary)->heard;
 	int64_t loss = manager_loss(m, c->self);
 
-	if (loss == 0)
-		m->caught_up_at = heard;
+	note_progress(m, primary);
 	if (c->max_loss_bytes == 0 && c->max_loss_us == 0)
 		return false;
 	return loss < 0 || (c->max_loss_bytes > 0 && loss > c->max_loss_bytes) ||

@@ -78,8 +78,11 @@ typedef struct Manager
 	FsmPgState told_pg;
 	int64_t left_full_at; /* when a full disk was last handed over from */
 	const char *veto;     /* loss.c: what forbids a failover that nobody confirms; or NULL */
-	int64_t caught_up_at; /* loss.c: when this standby last held all that its primary spoke of */
-	uint64_t nevents;     /* ever */
+	int64_t
+		caught_up_at;  /* loss.c: when this standby last held all that its primary spoke of, ... */
+	uint64_t mark_lsn; /* ... and what it is to reach next: the primary's end, ... */
+	int64_t mark_at;   /* ... as it was at this time */
+	uint64_t nevents;  /* ever */
 	ManagerEvent events[MANAGER_MAX_EVENTS];
 } Manager;
 

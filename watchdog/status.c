@@ -246,6 +246,19 @@ eligible_now(const Manager *m, int node)
 	return (heartbeat_peer(m->heartbeat, node)->status.flags & WIRE_ELIGIBLE) != 0;
 }
 
+/* Is a majority of the voters heard, this node included? */
+static bool
+majority_is_heard(const Manager *m, int64_t now)
+{
+	uint32_t voters = m->config.fsm.voters;
+	int answer = 0;
+
+	for (int n = 0; n < m->config.nnodes; n++)
+		if ((voters & (1u << n)) != 0 && heard(m, n, now))
+			answer++;
+	return answer * 2 > __builtin_popcount(voters);
+}
+
 /* Would enough voters answer if "without" were gone? */
 static bool
 enough_voters(const Manager *m, int without, int64_t now, Outlook *o)
@@ -324,16 +337,27 @@ outlook(const Manager *m, int64_t now, Outlook *o)
 	return true;
 }
 
+/* Of a primary that is silent nobody knows what it has written since; "" for one that is not. */
+static void
+say_silent(const Manager *m, int primary, int64_t now, char *text, size_t size)
+{
+	text[0] = '\0';
+	if (primary >= 0 && primary != m->config.self && !heard(m, primary, now))
+		snprintf(text, size, ", and all that node %s has written since it fell silent",
+				 m->config.node[primary].name);
+}
+
 static json_t *
-loss_json(const Manager *m, const Outlook *look)
+loss_json(const Manager *m, const Outlook *look, int64_t now)
 {
 	const FsmRec *r = record(m);
 	json_t *o = json_object();
 	int64_t bytes = -1;
 	int worst = FSM_NOBODY;
-	char text[192];
+	char silent[CONFIG_NAME_SIZE + 64];
+	char text[512];
 
-	if (look->to >= 0 && !r->lossy)
+	if (look->to >= 0 && r->peer >= 0 && !r->lossy)
 	{
 		set(o, "bytes", json_integer(0));
 		set(o, "text", json_string("nothing: every acknowledged commit is on both nodes"));
@@ -352,18 +376,19 @@ loss_json(const Manager *m, const Outlook *look)
 			bytes = l;
 		}
 	}
+	say_silent(m, r->primary, now, silent, sizeof(silent));
 	if (worst < 0)
 		snprintf(text, sizeof(text), "everything: there is no other copy");
 	else if (bytes < 0)
 		snprintf(text, sizeof(text), "not known: node %s does not say what it holds",
 				 m->config.node[worst].name);
 	else if (bytes == 0)
-		snprintf(text, sizeof(text),
-				 "what was committed in the last moments: node %s had all WAL a moment ago",
-				 m->config.node[worst].name);
+		snprintf(
+			text, sizeof(text), "what was committed in the last moments: node %s had all WAL %s%s",
+			m->config.node[worst].name, silent[0] != '\0' ? "until then" : "a moment ago", silent);
 	else
-		snprintf(text, sizeof(text), "about %" PRId64 " bytes of WAL that node %s does not hold",
-				 bytes, m->config.node[worst].name);
+		snprintf(text, sizeof(text), "about %" PRId64 " bytes of WAL that node %s does not hold%s",
+				 bytes, m->config.node[worst].name, silent);
 	set(o, "bytes", bytes >= 0 ? json_integer(bytes) : json_null());
 	set(o, "text", json_string(text));
 	return o;
@@ -500,7 +525,7 @@ confirm_json(const Manager *m, int64_t now)
 	json_t *o;
 	int64_t left = m->fsm.suspect_since + f->confirm_timeout - now;
 
-	if (!f->dr || !m->fsm.asked)
+	if (!f->dr || !m->fsm.asked || fsm_is_holder(&m->fsm))
 		return json_null();
 	o = json_object();
 	set(o, "fails_over", json_boolean(f->confirm_failover && !m->fsm.told_to_wait));
@@ -509,7 +534,21 @@ confirm_json(const Manager *m, int64_t now)
 													: json_null());
 	set(o, "told_to_wait", json_boolean(m->fsm.told_to_wait));
 	set(o, "veto", m->confirm && m->veto != NULL ? json_string(m->veto) : json_null());
+	set(o, "majority", json_boolean(majority_is_heard(m, now) || f->fence));
+	set(o, "without_majority", json_string(f->confirm_proceed ? "proceed" : "refuse"));
 	return o;
+}
+
+/* Rules 21 b and 22: the voters in whose place this primary has put itself. */
+static json_t *
+taken_to_be_off_json(const Manager *m)
+{
+	json_t *list = json_array();
+
+	for (int n = 0; n < m->config.nnodes && fsm_is_holder(&m->fsm); n++)
+		if ((m->fsm.forced & (1u << n)) != 0)
+			json_array_append_new(list, json_string(m->config.node[n].name));
+	return list;
 }
 
 json_t *
@@ -534,8 +573,9 @@ manager_status(Manager *m)
 	set(o, "record", record_json(m));
 	set(o, "lease", lease_json(m, now));
 	set(o, "failover", failover_json(m, &look));
-	set(o, "loss", loss_json(m, &look));
+	set(o, "loss", loss_json(m, &look, now));
 	set(o, "confirm", confirm_json(m, now));
+	set(o, "taken_to_be_off", taken_to_be_off_json(m));
 	if (m->postgres == NULL)
 		return o;
 	set(o, "postgres", postgres_json(m, now));

@@ -115,6 +115,8 @@ primary_heard(Ctx *c, const FsmMsg *m)
 	x->lossy = false;
 	x->asked = false;
 	x->told_to_wait = false;
+	x->by_default = false;
+	x->proceed_told = false;
 	x->suspect_since = 0;
 	x->forced = 0;
 	if (IN_STATE(x, FSM_HOLDER))

@@ -642,6 +642,101 @@ test_confirm(void)
 	check(n.x.state == FSM_STANDBY, "profile dr: nothing before confirm_timeout");
 	timer(&n, 200 * MS);
 	check(n.x.state == FSM_PREVOTE, "profile dr: after it, it asks for votes by itself");
+	timer(&n, SEC);
+	check(n.x.state == FSM_STANDBY && n.x.lossy, "profile dr: nobody answers: standby again");
+	in.ok = false;
+	step(&n, &in);
+	sought = false;
+	for (int k = 0; k < 20; k++)
+	{
+		timer(&n, 300 * MS);
+		sought = sought || n.x.state != FSM_STANDBY;
+	}
+	check(!sought, "profile dr: told to wait after confirm_timeout, it waits, too");
+	in.ok = true;
+	step(&n, &in);
+	n.cfg.confirm_failover = false;
+	check(n.x.state == FSM_PREVOTE && n.x.lossy, "profile dr: and then an operator confirms");
+	timer(&n, SEC);
+	for (int k = 0; k < 4 && n.x.state == FSM_STANDBY; k++)
+		timer(&n, 300 * MS);
+	check(n.x.state == FSM_PREVOTE, "profile dr: ... which stays confirmed");
+
+	/* a veto that comes up after confirm_timeout */
+	start(&n, 1, &d);
+	n.cfg.dr = n.cfg.confirm_failover = true;
+	n.cfg.confirm_timeout = 5 * SEC;
+	pg_report(&n, FSM_PG_STANDBY);
+	timer(&n, 2 * SEC);
+	timer(&n, 5100 * MS);
+	timer(&n, SEC);
+	n.cfg.confirm_failover = false;
+	sought = false;
+	for (int k = 0; k < 20; k++)
+	{
+		timer(&n, 300 * MS);
+		sought = sought || n.x.state != FSM_STANDBY;
+	}
+	check(!sought, "profile dr: a veto after confirm_timeout counts");
+}
+
+/* Rule 22: confirm_without_majority = proceed, of three voters 0 is primary and 2 the witness. */
+static void
+proceed_after(Node *n, const FsmDurable *d, bool witness_answers, bool ok)
+{
+	FsmMsg m;
+
+	start(n, 1, d);
+	n->cfg.dr = n->cfg.confirm_failover = n->cfg.confirm_proceed = true;
+	n->cfg.confirm_timeout = 5 * SEC;
+	pg_report(n, FSM_PG_STANDBY);
+	timer(n, 2 * SEC);
+	timer(n, 5100 * MS);
+	check(n->x.state == FSM_PREVOTE && n->x.forced == 0,
+		  "proceed: a majority is sought in the ordinary way first");
+	if (witness_answers)
+	{
+		memset(&m, 0, sizeof(m));
+		m.type = FSM_M_PREVOTE_REPLY;
+		m.from = 2;
+		m.to = 1;
+		m.term = n->x.cand_term;
+		m.ok = ok;
+		m.wait = ok ? 0 : SEC;
+		m.rec = d->rec;
+		m.prom = d->prom;
+		message(n, &m);
+	}
+}
+
+static void
+test_proceed(void)
+{
+	Node n;
+	FsmDurable d = first_state();
+
+	d.rec.peer = FSM_NOBODY;
+	d.copy_id = 2;
+	proceed_after(&n, &d, false, false);
+	timer(&n, SEC);
+	check(n.x.state == FSM_PROMOTE && n.x.term >= 1000 && n.x.cur.lossy,
+		  "proceed: nobody answers, and it claims a term far above");
+	check(find(&n, FSM_A_ALARM, -1) != NULL, "proceed: ... loudly");
+
+	proceed_after(&n, &d, true, true);
+	check(n.x.state == FSM_CANDIDATE && n.x.forced == 0 && n.x.cand_term < 1000,
+		  "proceed: with the witness' yes there is a majority, and nobody is taken to be off");
+
+	proceed_after(&n, &d, true, false);
+	for (int k = 0; k < 10; k++)
+	{
+		check(n.x.forced == 0 && n.x.state != FSM_CLAIM,
+			  "proceed: the witness says no, so the primary lives");
+		if (n.x.state == FSM_STANDBY)
+			break;
+		timer(&n, 300 * MS);
+	}
+	check(n.x.state == FSM_STANDBY, "proceed: it stays a standby");
 }
 
 int
@@ -657,6 +752,7 @@ main(void)
 	test_lease_ends_first();
 	test_async();
 	test_confirm();
+	test_proceed();
 	test_gate();
 	test_link();
 	test_edges();
