@@ -55,7 +55,7 @@ REGRESS = settings surface
 PG_CONFIG ?= pg_config
 
 # RDMA needs libibverbs; without it links use TCP only.  WITH_RDMA=no leaves it out.
-WITH_RDMA ?= $(shell echo '\#include <infiniband/verbs.h>' | cc -E -x c - >/dev/null 2>&1 && echo yes)
+WITH_RDMA ?= $(shell cc -E -include infiniband/verbs.h -x c /dev/null >/dev/null 2>&1 && echo yes)
 ifeq ($(WITH_RDMA),yes)
 OBJS += link/rdma.o
 RDMA_LIBS = -libverbs

@@ -19,6 +19,24 @@
 #include "utils/timestamp.h"
 
 static RdmaShow show;
+static const char *why_not_shown;
+static int transport_shown;
+
+/*
+ * The primary may never offer anything: say by ourselves what forbids RDMA
+ * here, also after a reload.
+ */
+static void
+show_why_not(void)
+{
+	const char *why_not = rdma_why_not(uplink_conn);
+
+	if (why_not == why_not_shown && tandem_transport == transport_shown)
+		return;
+	why_not_shown = why_not;
+	transport_shown = tandem_transport;
+	rdma_show_reason(&show, why_not != NULL ? why_not : "");
+}
 
 /* The link has just been opened. */
 void
@@ -31,6 +49,9 @@ rcvring_begin(void)
 	show.encrypted = &receiver->encrypted;
 	show.name = tandem_node_name;
 	rdma_show_begin(&show, uplink_conn);
+	why_not_shown = NULL;
+	transport_shown = tandem_transport;
+	show_why_not();
 }
 
 static LinkHeader
@@ -121,7 +142,10 @@ rcvring_idle(bool wait, const char **lost)
 
 	*lost = NULL;
 	if (ring == NULL || ring->state == LINK_RING_OFF)
+	{
+		show_why_not();
 		return false;
+	}
 	stamp = make_stamp();
 	why_not = rdma_why_not(uplink_conn);
 	if (why_not != NULL)

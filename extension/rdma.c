@@ -60,6 +60,7 @@ void
 rdma_show_begin(RdmaShow *show, const LinkConn *conn)
 {
 	show->completions_seen = show->bytes_seen = show->waits_seen = 0;
+	show->told[0] = '\0';
 	SpinLockAcquire(show->mutex);
 	show->rdma->on = false;
 	show->rdma->memory = 0;
@@ -68,6 +69,11 @@ rdma_show_begin(RdmaShow *show, const LinkConn *conn)
 	SpinLockRelease(show->mutex);
 }
 
+/*
+ * RDMA is not used: show why, or that nothing speaks against it any more ("").
+ * It is worth an event only if the administrator has asked for RDMA, and if it
+ * is not the one of the last time.
+ */
 void
 rdma_show_reason(RdmaShow *show, const char *reason)
 {
@@ -77,6 +83,11 @@ rdma_show_reason(RdmaShow *show, const char *reason)
 	SpinLockAcquire(show->mutex);
 	strlcpy(show->rdma->reason, text, sizeof(show->rdma->reason));
 	SpinLockRelease(show->mutex);
+	if (tandem_transport != TANDEM_TRANSPORT_RDMA || strcmp(show->told, text) == 0)
+		return;
+	strlcpy(show->told, text, sizeof(show->told));
+	if (text[0] != '\0')
+		tandem_event("link", show->name, "RDMA is not used: %s", text);
 }
 
 void
@@ -98,11 +109,7 @@ rdma_show_counters(RdmaShow *show, const LinkConn *conn)
 	show->waits_seen = ring->waits;
 }
 
-/*
- * Tell of a change, in the view and as an event.  An attempt that came to
- * nothing is worth an event only if the administrator has asked for RDMA, and
- * if it is not the one of the last time.
- */
+/* Tell of a change, in the view and as an event. */
 void
 rdma_show_change(RdmaShow *show, const LinkConn *conn, LinkSwitch change)
 {
@@ -110,26 +117,27 @@ rdma_show_change(RdmaShow *show, const LinkConn *conn, LinkSwitch change)
 	const LinkRing *ring = conn->ring;
 	char text[sizeof(rdma->reason)];
 	bool on = change == LINK_SWITCH_STARTED;
-	bool known;
 
+	rdma_show_counters(show, conn);
+	if (change == LINK_SWITCH_REFUSED)
+	{
+		rdma_show_reason(show, ring->reason);
+		return;
+	}
 	tandem_store_text(text, sizeof(text), on ? ring->verbs->description : ring->reason);
 	SpinLockAcquire(show->mutex);
-	known = strcmp(rdma->reason, text) == 0;
 	strlcpy(rdma->reason, text, sizeof(rdma->reason));
 	rdma->on = on;
 	*show->encrypted = conn->transport->encrypted && !on;
-	if (change == LINK_SWITCH_ENDED)
+	if (!on)
 	{
 		rdma->fallbacks++;
 		strlcpy(rdma->last_fallback, text, sizeof(rdma->last_fallback));
 	}
 	SpinLockRelease(show->mutex);
-	rdma_show_counters(show, conn);
-
+	show->told[0] = '\0';
 	if (on)
 		tandem_event("link", show->name, "RDMA carries the WAL: %s", text);
-	else if (change == LINK_SWITCH_ENDED)
+	else
 		tandem_event("link", show->name, "back from RDMA to TCP: %s", text);
-	else if (tandem_transport == TANDEM_TRANSPORT_RDMA && !known)
-		tandem_event("link", show->name, "RDMA is not used: %s", text);
 }

@@ -26,6 +26,7 @@
 #define BLOCKED_MS   5     /* and while they are waited for */
 
 static RdmaShow show;
+static bool show_again; /* why RDMA is not used: the settings have changed */
 static int epoll_fd = -1;
 static TimestampTz next_try;
 static int retry_ms;
@@ -71,6 +72,7 @@ sendring_retry(void)
 {
 	next_try = 0;
 	retry_ms = RETRY_MIN_MS;
+	show_again = true;
 }
 
 /* A change of carrier.  NULL, or why the link ends. */
@@ -178,8 +180,9 @@ sendring_step(LinkConn *conn, const LinkHeader *stamp, bool *ended, long *wait_m
 
 	if (off && why_not != NULL)
 	{
-		if (strcmp(show.rdma->reason, why_not) != 0)
+		if (show_again || strcmp(show.rdma->reason, why_not) != 0)
 			rdma_show_reason(&show, why_not);
+		show_again = false;
 		return NULL;
 	}
 	if (off)

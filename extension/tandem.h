@@ -482,6 +482,7 @@ typedef struct RdmaShow
 	uint64 completions_seen;
 	uint64 bytes_seen;
 	uint64 waits_seen;
+	char told[256]; /* why RDMA is not used though it is asked for */
 } RdmaShow;
 
 extern const char *rdma_why_not(const LinkConn *conn);
