@@ -152,12 +152,14 @@ patience(const LinkRing *ring)
 
 /*
  * Have writes been under way for too long?  The device is to notice that by
- * itself, but what it makes of its timeouts is its own affair.
+ * itself, but what it makes of its timeouts is its own affair.  An attempt has
+ * its deadline; the time before it is not held against its first write.
  */
 static bool
 is_stuck(const LinkRing *ring, TimestampTz now)
 {
-	if (ring->written == ring->posted || ring->completions != completed)
+	if (ring->state != LINK_RING_ON || ring->written == ring->posted ||
+		ring->completions != completed)
 	{
 		completed = ring->completions;
 		completed_at = now;
