@@ -233,7 +233,8 @@ link_ring_next(LinkRing *ring, LinkHeader *header, const uint8_t **payload)
 	*payload = ring->verbs->memory + begin % ring->size + LINK_HEADER_SIZE;
 	if (link_frame_decode(*payload - LINK_HEADER_SIZE, end - begin, header) != LINK_DECODE_OK ||
 		aligned(LINK_HEADER_SIZE + header->length) != end - begin ||
-		(header->type != LINK_WAL && header->type != LINK_BOUND))
+		(header->type != LINK_WAL && header->type != LINK_BOUND) ||
+		(header->flags & LINK_FLAG_COMPRESSED) != 0) /* which WAL is on TCP only */
 	{
 		(void) link_ring_fail(ring, "a damaged frame was found in the ring");
 		return -1;

@@ -240,7 +240,7 @@ static void
 test_damage(void **state)
 {
 	(void) state;
-	for (int kind = 0; kind < 7; kind++)
+	for (int kind = 0; kind < 8; kind++)
 	{
 		Rings r;
 		const uint8_t *payload;
@@ -257,6 +257,8 @@ test_damage(void **state)
 			header.type = LINK_HANDOVER;
 		if (kind == 5)
 			header.length = 0;
+		if (kind == 7)
+			header.flags = LINK_FLAG_COMPRESSED;
 		link_header_encode(&header, to, to - LINK_HEADER_SIZE);
 		if (kind == 4)
 			to[3] ^= 1;

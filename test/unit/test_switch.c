@@ -8,6 +8,9 @@
  * standby here is as strict as the real one: a frame that does not begin
  * where the last one ended fails the test.
  *
+ * The connection may be compressed.  The ring never is: so one context has to
+ * carry the stream before the ring and after it.
+ *
  *-------------------------------------------------------------------------
  */
 #include "pair.h"
@@ -50,7 +53,7 @@ stamp(const Stream *s, bool primary)
 }
 
 static void
-stream_open(Stream *s, uint64_t seed)
+stream_open_compressed(Stream *s, uint64_t seed, LinkCompression kind)
 {
 	int fds[2];
 
@@ -61,6 +64,14 @@ stream_open(Stream *s, uint64_t seed)
 	s->fabric = link_memrdma_create(seed);
 	s->ring_size = LINK_RING_MIN_SIZE;
 	s->slots = 64;
+	assert_true(link_conn_compress(s->primary, kind, true, LINK_ZSTD_MIN_LEVEL));
+	assert_true(link_conn_compress(s->standby, kind, false, 0));
+}
+
+static void
+stream_open(Stream *s, uint64_t seed)
+{
+	stream_open_compressed(s, seed, LINK_COMPRESSION_NONE);
 }
 
 static void
@@ -116,17 +127,24 @@ static bool
 primary_send(Stream *s, size_t length)
 {
 	LinkHeader header = stamp(s, true);
+	size_t max = link_stream_max(s->primary);
 	uint8_t *to;
 
 	if (!link_switch_is_on(s->primary) && link_flush(s->primary) != 1)
 		return false;
+	if (length == 0)
+	{
+		header.type = LINK_BOUND;
+		return link_stream_put(s->primary, &header);
+	}
+	length = length < max ? length : max;
 	to = link_stream_begin(s->primary, length);
 	if (to == NULL)
 		return false;
 	for (size_t i = 0; i < length; i++)
 		to[i] = stream_byte(s->sent + i);
-	header.type = length > 0 ? LINK_WAL : LINK_BOUND;
-	link_stream_end(s->primary, &header, length);
+	header.type = LINK_WAL;
+	assert_true(link_stream_end(s->primary, &header, length));
 	s->sent += length;
 	return true;
 }
@@ -185,11 +203,12 @@ take(Stream *s, const LinkHeader *header, const uint8_t *payload)
 static void
 standby_tcp(Stream *s)
 {
+	LinkDecode decode;
 	LinkHeader header;
 	const uint8_t *payload;
 
 	(void) link_fill(s->standby);
-	while (link_next(s->standby, &header, &payload) == LINK_DECODE_OK)
+	while ((decode = link_next(s->standby, &header, &payload)) == LINK_DECODE_OK)
 	{
 		LinkHeader mine = stamp(s, false);
 
@@ -199,6 +218,7 @@ standby_tcp(Stream *s)
 		else
 			take(s, &header, payload);
 	}
+	assert_int_equal(decode, LINK_DECODE_MORE);
 	(void) link_flush(s->standby);
 }
 
@@ -341,6 +361,57 @@ test_broken(void **state)
 	}
 }
 
+/*
+ * With compression the context outlives the ring: what TCP carries after a
+ * fallback builds on what it carried before, and the standby can read it.
+ */
+static void
+test_compressed(void **state)
+{
+	(void) state;
+	for (LinkCompression kind = LINK_COMPRESSION_LZ4; kind <= LINK_COMPRESSION_ZSTD; kind++)
+	{
+		uint64_t raw;
+		Stream s;
+
+		stream_open_compressed(&s, 6, kind);
+		for (int round = 0; round < 20; round++)
+		{
+			for (int i = 0; i < 4; i++)
+				assert_true(primary_send(&s, 30000 + 1000 * round));
+			primary_offer(&s);
+			assert_true(primary_send(&s, LINK_MAX_PAYLOAD)); /* the most that TCP takes */
+			settle(&s);
+			assert_true(link_switch_is_on(s.primary));
+			assert_true(s.written == s.sent);
+
+			/* the ring takes WAL as it is, and leaves the context alone */
+			raw = link_codec_raw_bytes(s.primary->codec);
+			for (int i = 0; i < 10; i++)
+				assert_true(primary_send(&s, 50000));
+			assert_true(primary_send(&s, LINK_MAX_PAYLOAD));
+			assert_true(link_codec_raw_bytes(s.primary->codec) == raw);
+			link_memrdma_run(s.fabric, 50 * round);
+			standby_ring(&s, round, false);
+			if (round % 4 == 0)
+				primary_stop(&s);
+			else
+				link_memrdma_break(s.fabric, round % 2 == 0, round % 4 > 1);
+			if (round % 4 == 1)
+				standby_stop(&s);
+			settle(&s);
+			assert_int_equal(s.ended[0], round + 1);
+			assert_true(s.written == s.sent);
+		}
+		assert_true(primary_send(&s, 50000));
+		settle(&s);
+		assert_true(s.written == s.sent);
+		assert_true(link_codec_raw_bytes(s.primary->codec) >
+					2 * link_codec_packed_bytes(s.primary->codec));
+		stream_close(&s);
+	}
+}
+
 /* The standby stops before START has reached it, with WAL on TCP under way. */
 static void
 test_crossing(void **state)
@@ -467,7 +538,7 @@ test_random(void **state)
 		Stream s;
 		size_t max = seed % 4 == 0 ? LINK_MAX_PAYLOAD : seed % 4 == 1 ? 30000 : 1500;
 
-		stream_open(&s, seed);
+		stream_open_compressed(&s, seed, seed / 4 % 3);
 		s.slots = 16 << seed % 4;
 		srand(seed);
 		for (int i = 0; i < 1500; i++)
@@ -533,10 +604,15 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_there_and_back), cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_broken),         cmocka_unit_test(test_crossing),
-		cmocka_unit_test(test_violations),     cmocka_unit_test(test_thousand),
-		cmocka_unit_test(test_random),         cmocka_unit_test(test_no_descriptor_left),
+		cmocka_unit_test(test_there_and_back),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_compressed),
+		cmocka_unit_test(test_crossing),
+		cmocka_unit_test(test_violations),
+		cmocka_unit_test(test_thousand),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_no_descriptor_left),
 	};
 
 	return cmocka_run_group_tests_name("switch", tests, before_all, NULL);
