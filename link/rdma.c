@@ -183,17 +183,28 @@ read_options(Search *search, char *why, size_t why_size)
 	return false;
 }
 
-/* Is this the device of the IP-over-InfiniBand interface? */
+/* Is this the device and the port of the IP-over-InfiniBand interface? */
 static bool
-has_interface(const Search *search, const char *device)
+has_interface(const Search *search, const char *device, int port)
 {
 	char path[PATH_MAX];
+	FILE *file;
+	int number = -1; /* of the port, from 0 on */
 
 	if (search->interface[0] == '\0')
 		return false;
 	snprintf(path, sizeof(path), "/sys/class/net/%s/device/infiniband/%s", search->interface,
 			 device);
-	return access(path, F_OK) == 0;
+	if (access(path, F_OK) != 0)
+		return false;
+	snprintf(path, sizeof(path), "/sys/class/net/%s/dev_port", search->interface);
+	file = fopen(path, "re");
+	if (file == NULL)
+		return true;
+	if (fscanf(file, "%d", &number) != 1)
+		number = port - 1;
+	fclose(file);
+	return number == port - 1;
 }
 
 /*
@@ -219,7 +230,7 @@ find_gid(const Search *search, struct ibv_context *context, int port,
 		if (attr->link_layer == IBV_LINK_LAYER_INFINIBAND)
 		{
 			if (search->device[0] != '\0' ||
-				has_interface(search, ibv_get_device_name(context->device)))
+				has_interface(search, ibv_get_device_name(context->device), port))
 				return i;
 		}
 		else if (entry.gid_type == IBV_GID_TYPE_ROCE_V2 &&
@@ -276,6 +287,7 @@ find_device(Rdma *r, const LinkRdmaOptions *options, char *why, size_t why_size)
 	struct ibv_device **list;
 	int count = 0;
 	bool named = false;
+	bool unopened = false;
 
 	if (!read_options(&search, why, why_size))
 		return false;
@@ -296,7 +308,13 @@ find_device(Rdma *r, const LinkRdmaOptions *options, char *why, size_t why_size)
 		named = true;
 		context = ibv_open_device(list[i]);
 		if (context == NULL)
+		{
+			/* it may be the one that is wanted: if no other is, say this */
+			snprintf(why, why_size, "could not open RDMA device \"%s\": %s",
+					 ibv_get_device_name(list[i]), strerror(errno));
+			unopened = true;
 			continue;
+		}
 		if (take_port(r, &search, context))
 			r->context = context;
 		else
@@ -305,6 +323,8 @@ find_device(Rdma *r, const LinkRdmaOptions *options, char *why, size_t why_size)
 	ibv_free_device_list(list);
 	if (r->context != NULL)
 		return true;
+	if (unopened)
+		return false;
 	if (search.device[0] != '\0')
 		snprintf(why, why_size,
 				 named ? "RDMA device \"%s\" has no active port with such a GID"
