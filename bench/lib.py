@@ -117,9 +117,12 @@ def private_kb(pid):
 
 
 class Server:
-    def __init__(self, bench, name):
+    """In 'space', the path of a network namespace, if it is not to be in that of the benchmark."""
+
+    def __init__(self, bench, name, space=None):
         self.bench = bench
         self.name = name
+        self.space = space
         self.port = bench.free_port()
         self.link_port = bench.free_port()
         self.data = os.path.join(bench.work, name)
@@ -137,6 +140,7 @@ class Server:
             self.process = self.bench.popen(
                 [self.bench.bin("postgres"), "-D", self.data],
                 env=self.bench.server_env,
+                space=self.space,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -315,9 +319,17 @@ class Bench:
     def bin(self, program):
         return os.path.join(self.bindir, program)
 
-    def popen(self, command, env=None, **keywords):
+    def popen(self, command, env=None, space=None, **keywords):
+        """Starts a program; 'space' is a network namespace, and only for root."""
+        identity = self.identity
+        if space is not None:
+            # Both replace themselves by what they start, so the process is still our child.
+            command = ["nsenter", f"--net={space}", "setpriv", "--reuid=postgres",
+                       "--regid=postgres", "--init-groups", "--", *command]
+            identity = {}
+        keywords.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.Popen(command, env=env or self.env, cwd=self.work, umask=0o077,
-                                stdin=subprocess.DEVNULL, **self.identity, **keywords)
+                                **identity, **keywords)
 
     def run(self, command, env=None, check=True, timeout=60, stdin=subprocess.DEVNULL):
         """Runs a program to its end. A commit without a standby waits for ever, so
@@ -372,9 +384,9 @@ class Bench:
         template.start()
         return template
 
-    def copy(self, template, name):
+    def copy(self, template, name, space=None):
         """A copy of a cluster that is stopped, with ports of its own."""
-        server = Server(self, name)
+        server = Server(self, name, space)
         self.run(["cp", "-a", template.data, server.data], timeout=300)
         server.configure(f"\nport = {server.port}\n")
         self.servers.append(server)
@@ -395,30 +407,33 @@ class Bench:
         self.remove(server)
         return found == "1"
 
-    def make_pair(self, template, name, library=False, standby=True, settings=""):
+    def make_pair(self, template, name, library=False, standby=True, settings="",
+                  address="127.0.0.1", space=None):
         """A primary from the template, and its standby; running, but not waited for. The
-        settings are for both."""
+        settings are for both, and count more than what is set here. The standby is in the
+        network namespace 'space', and reaches the primary at that address."""
         pair = Pair(name, self.copy(template, name))
         pair.tandem = library and standby
         if standby:
-            pair.standby = self.copy(template, name + "-standby")
+            pair.standby = self.copy(template, name + "-standby", space)
         for server, role in ((pair.primary, "primary"), (pair.standby, "standby")):
             if server is None:
                 continue
-            server.configure(f"cluster_name = '{role}'\n{settings}\n")
+            server.configure(f"cluster_name = '{role}'\n")
             if library:
                 server.configure("shared_preload_libraries = 'pg_tandem'\n"
                                  f"tandem.port = {server.link_port}\n")
+            if standby:
+                names = "tandem" if library else "standby"
+                server.configure(f"synchronous_standby_names = '{names}'\n")
+            server.configure(settings + "\n")
         if not standby:
             pair.primary.start()
             return pair
 
-        names = "tandem" if library else "standby"
-        for server in pair.servers():
-            server.configure(f"synchronous_standby_names = '{names}'\n")
         # Without TLS: a link has it switched off, too, unless a row says otherwise.
         pair.standby.configure(
-            f"primary_conninfo = 'host=127.0.0.1 port={pair.primary.port} user=postgres "
+            f"primary_conninfo = 'host={address} port={pair.primary.port} user=postgres "
             f"sslmode=disable passfile={self.work}/pgpass'\nprimary_slot_name = 'standby'\n")
         with open(os.path.join(pair.standby.data, "standby.signal"), "w", encoding="utf-8"):
             pass
