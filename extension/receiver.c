@@ -369,7 +369,7 @@ flush_is_due(void)
 
 /*
  * Take what the link has brought: write it all, flush once, acknowledge, and
- * only then wake recovery.
+ * only then wake recovery for what was flushed.
  */
 static Drained
 drain(void)
@@ -394,6 +394,9 @@ drain(void)
 	{
 		if (batch.tell_written)
 			send_ack(0);
+		/* now, so that recovery replays during the flush and not when the answer is under way */
+		if (batch.bound_moved)
+			rcvwal_publish();
 		rcvwal_flush();
 		send_ack(batch.echo);
 		batch.bound_moved = true;
