@@ -534,7 +534,7 @@ confirm_json(const Manager *m, int64_t now)
 													: json_null());
 	set(o, "told_to_wait", json_boolean(m->fsm.told_to_wait));
 	set(o, "veto", m->confirm && m->veto != NULL ? json_string(m->veto) : json_null());
-	set(o, "majority", json_boolean(majority_is_heard(m, now) || f->fence));
+	set(o, "majority", json_boolean(majority_is_heard(m, now)));
 	set(o, "without_majority", json_string(f->confirm_proceed ? "proceed" : "refuse"));
 	return o;
 }
