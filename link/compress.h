@@ -16,7 +16,9 @@
  * codec has changed.
  *
  * Decompression is bounded: what a peer sends can cost no more memory than
- * the window (1 MB) and one frame, whatever it says.
+ * the window (LINK_ZSTD_WINDOW_LOG) and one frame, whatever it says.  The
+ * sending side's memory is the window and some 10 MB more; either side touches
+ * its window only as far as it has filled it.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,6 +37,7 @@ typedef enum LinkCompression
 
 #define LINK_ZSTD_MIN_LEVEL  1
 #define LINK_ZSTD_MAX_LEVEL  9
+#define LINK_ZSTD_WINDOW_LOG 25 /* 32 MB */
 
 /*
  * WAL for one compressed frame, at most, bytes: so little less than a frame

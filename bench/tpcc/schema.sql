@@ -1,13 +1,29 @@
 -- A database like that of TPC-C: its tables, its columns and its keys, with a tenth of its items and of
--- its customers and orders in a district. psql -v scale=WAREHOUSES -f schema.sql
+-- its customers and orders in a district. psql -v scale=WAREHOUSES -v words=BOOLEAN -f schema.sql
 --
 -- Text is as random as TPC-C asks for (letters and digits, even distribution): nothing in it that
--- compression could take advantage of but that there are only 64 characters.
+-- compression could take advantage of but that there are only 62 characters. Or, if words: of English
+-- words, the more frequent the earlier they stand in the list, by Zipf's law.
 
+\if :words
+CREATE FUNCTION a_text(length int) RETURNS text LANGUAGE sql VOLATILE AS $$
+	SELECT substr(string_agg(word[floor(cardinality(word) ^ random())::int], ' '), 1, length)
+	FROM generate_series(1, length / 2 + 1),
+		(SELECT string_to_array('the of and to in for on with order from by at item price street delivery north not customer '
+			'is paid account was new south left date be park number as last main stock box blue it east road door west call '
+			'next year house red floor week first after large house green month before market second small three credit '
+			'letter white invoice return river total morning office black supply carrier two payment water service bridge '
+			'station silver quality company garden evening paper unit copper school machine field corner window standard '
+			'round engine winter hotel square cotton harbour summer metal packet spring glass insurance plastic village '
+			'castle electric wooden railway agreement leather autumn chapel warehouse reference mountain discount orchard '
+			'regional cardboard afternoon temporary discontinued', ' ') AS word) AS w
+$$;
+\else
 CREATE FUNCTION a_text(length int) RETURNS text LANGUAGE sql VOLATILE AS $$
 	SELECT substr(string_agg(translate(encode(sha512(random()::text::bytea), 'base64'), E'\n=+/', ''), ''), 1, length)
 	FROM generate_series(1, length / 80 + 1)
 $$;
+\endif
 
 -- Customers are also asked for by name: three of ten syllables.
 CREATE FUNCTION last_name(number int) RETURNS text LANGUAGE sql IMMUTABLE AS $$
