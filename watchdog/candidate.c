@@ -265,7 +265,7 @@ confirmed(Ctx *c)
 
 /*
  * Rule 22, confirm_without_majority = proceed: those who did not answer are taken to be off, as in
- * rule 21 b, once a majority could not be had in the ordinary way.  Not if somebody said no.
+ * rule 21 b, once neither a majority nor a confirmed fence could be had.  Not if somebody said no.
  */
 static bool
 proceed(Ctx *c)
@@ -276,6 +276,8 @@ proceed(Ctx *c)
 	if (!c->cfg->confirm_proceed || !x->by_default || x->forced != 0 || x->state != FSM_PREVOTE ||
 		(c->cfg->voters & x->answered & ~x->yes) != 0 || (others & ~x->answered) == 0)
 		return false;
+	if (x->fencing && !x->fence_failed)
+		return false; /* the fence agent has not answered yet */
 	if (!x->proceed_told)
 		fsm_alarm(c, "failing over without a majority: if the primary lives there are two now");
 	x->proceed_told = true;

@@ -569,6 +569,7 @@ check_nodes(Reading *r)
 				}
 			}
 		}
+		c->fsm.any_dr = c->fsm.any_dr || c->fsm.dr || (n->dr && n->voter);
 		c->fsm.voters |= n->voter ? 1u << i : 0;
 		c->fsm.data |= n->witness ? 0 : 1u << i;
 	}

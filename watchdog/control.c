@@ -271,7 +271,9 @@ cmd_confirm(Manager *m, json_t *request, json_t *a)
 	if (!has_database(m, a) || !nodes_off(m, request, &in.mask, a))
 		return;
 	in.ok = decision == NULL || strcmp(decision, "wait") != 0;
-	if (in.ok && m->fsm.asked && !m->config.fsm.fence && !majority_is_heard(m, in.mask))
+	if (in.ok && m->fsm.asked &&
+		!(m->config.fsm.fence && fsm_fence_counts(&m->config.fsm, &m->fsm)) &&
+		!majority_is_heard(m, in.mask))
 		answer(
 			a, false,
 			"no majority of voters is heard.  HINT: if the primary is off and stays off, say so: "

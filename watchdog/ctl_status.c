@@ -128,6 +128,10 @@ show_confirm(const json_t *s)
 		format_seconds(json_integer_value(json_object_get(confirm, "left_s")), left, sizeof(left));
 		if (majority)
 			printf("fails over in      %s, or at once by: tandemctl confirm failover\n", left);
+		else if (json_is_true(json_object_get(confirm, "fence")))
+			printf("fails over in      %s, or at once by: tandemctl confirm failover,\n"
+				   "                   when the fence agent says that the primary's host is off\n",
+				   left);
 		else if (proceed)
 			printf("fails over in      %s, WITHOUT A MAJORITY of voters: if the primary lives "
 				   "there are "

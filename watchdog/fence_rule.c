@@ -18,22 +18,35 @@ fsm_fence_two_voters(const FsmConfig *cfg)
 	return fsm_count_bits(cfg->voters) == 2;
 }
 
+/* Is n the other one of two voters? */
+static bool
+is_other_voter(const FsmConfig *cfg, int n)
+{
+	uint32_t both = (1u << cfg->self) | (1u << n);
+
+	return fsm_fence_two_voters(cfg) && n != cfg->self && (cfg->voters & both) == both;
+}
+
 /*
- * Rule 19: may a power-off stand for the peer's vote?  Only if nothing newer than what is known
- * here can have been chosen: in this boot both confirmed to hold the same newest chosen record,
- * or the own record names nobody else and is durably marked as chosen.
+ * Rule 19: may a power-off stand for the peer's vote?  Only for a voter, and if nothing newer than
+ * what is known here can have been chosen: in this boot both confirmed to hold the same newest
+ * chosen record, or the own record names nobody else and is durably marked as chosen.
+ *
+ * The latter says nothing where a node may take over that no record names (rule 22): the peer may
+ * have been confirmed while this node was off, and that have stood for its vote.
  */
 bool
-fsm_fence_allowed(const Ctx *c)
+fsm_fence_counts(const FsmConfig *cfg, const Fsm *x)
 {
-	const Fsm *x = c->x;
 	const FsmRec *r = &x->d.rec;
-	bool sole = r->primary == c->cfg->self && r->primary_copy == x->d.copy_id && r->peer < 0;
+	bool sole = r->primary == cfg->self && r->primary_copy == x->d.copy_id && r->peer < 0;
 	bool chosen = r->term == x->d.chosen_term && r->seq == x->d.chosen_seq;
 
 	if (MUT(no_wait_for_all))
 		return true;
-	if (sole && (chosen || MUT(sole_without_chosen)))
+	if (!fsm_fence_two_voters(cfg) || (cfg->voters & (1u << cfg->self)) == 0)
+		return false;
+	if (sole && (chosen || MUT(sole_without_chosen)) && (!cfg->any_dr || MUT(sole_in_dr)))
 		return true;
 	return x->contact;
 }
@@ -55,7 +68,7 @@ fsm_fence_quorum(const Ctx *c, uint32_t yes)
 		return true;
 	yes |= x->forced & voters;
 	if (x->fenced &&
-		((fsm_fence_two_voters(c->cfg) && fsm_fence_allowed(c)) || MUT(fence_is_vote_3)))
+		((fsm_fence_two_voters(c->cfg) && fsm_fence_counts(c->cfg, x)) || MUT(fence_is_vote_3)))
 		yes |= (1u << x->fence_node) & voters;
 	return fsm_count_bits(yes) * 2 > fsm_count_bits(voters);
 }
@@ -82,6 +95,8 @@ fsm_fence_heard(Ctx *c, const FsmMsg *m)
 	if (x->boot_of[n] != m->boot && (c->cfg->voters & (1u << n)) != 0)
 		x->contact = false;
 	x->boot_of[n] = m->boot;
+	if (n == x->fence_node)
+		x->fence_failed = false;
 	if (n == x->fence_node && (x->fencing || x->fenced) && m->boot != x->fence_boot &&
 		!MUT(stale_fence_ok))
 		void_fence(x);
@@ -89,16 +104,27 @@ fsm_fence_heard(Ctx *c, const FsmMsg *m)
 		x->solo = false;
 }
 
-/* Rule 19: the other end of the round trip. */
+/*
+ * Rule 19: a round trip that shows that the other voter and this one hold the same chosen record.
+ * Who does not vote may hold it without the other voter.
+ */
 void
-fsm_fence_contact(Ctx *c, const FsmMsg *m)
+fsm_fence_contact(Ctx *c, int with)
+{
+	if (is_other_voter(c->cfg, with) || MUT(contact_of_any))
+		c->x->contact = true;
+}
+
+/* The other end of that round trip. */
+void
+fsm_fence_contacted(Ctx *c, const FsmMsg *m)
 {
 	Fsm *x = c->x;
 
 	if (m->echo != x->boot)
 		return;
 	if ((x->d.rec.term == m->term && x->d.rec.seq == m->rec.seq) || MUT(contact_without_record))
-		x->contact = true;
+		fsm_fence_contact(c, m->from);
 }
 
 /* Have this node powered off, unless that is under way, done, or (two voters) of no use. */
@@ -110,7 +136,7 @@ fsm_fence_want(Ctx *c, int node)
 
 	if (!c->cfg->fence || (x->fence_node == node && (x->fencing || x->fenced)))
 		return;
-	if (fsm_fence_two_voters(c->cfg) && !fsm_fence_allowed(c))
+	if (fsm_fence_two_voters(c->cfg) && !fsm_fence_counts(c->cfg, x))
 		return;
 	x->fence_node = node;
 	x->fence_boot = x->boot_of[node];
@@ -135,11 +161,16 @@ fsm_fence_result(Ctx *c, const FsmInput *in)
 		return;
 	x->fencing = false;
 	x->fenced = in->ok;
+	x->fence_failed = !in->ok;
 	if (in->ok)
 		x->retry_at = c->now;
 }
 
-/* With two voters: is the peer's silence in the way? */
+/*
+ * With two voters: is the peer's silence in the way?  Of a copy that may claim, as far as is known:
+ * one that is in the record, or whose taking over was confirmed, by an operator or by
+ * confirm_timeout (rule 22).
+ */
 void
 fsm_fence_tick(Ctx *c)
 {
@@ -149,13 +180,17 @@ fsm_fence_tick(Ctx *c)
 	if (!c->cfg->fence || !fsm_fence_two_voters(c->cfg) || x->paused)
 		return;
 	if (x->fencing && c->now - x->fence_asked > FENCE_PATIENCE)
+	{
 		void_fence(x);
+		x->fence_failed = true;
+	}
 	for (peer = 0; peer < c->cfg->nnodes; peer++)
 		if (peer != c->cfg->self && (c->cfg->voters & (1u << peer)) != 0)
 			break;
 	if (c->now - x->heard_of[peer] < fsm_suspicion(c->cfg))
 		return;
 	if (x->state == FSM_LEAVING ||
-		(x->state == FSM_PREVOTE && fsm_rec_names(&x->best, c->cfg->self, x->d.copy_id)))
+		(x->state == FSM_PREVOTE &&
+		 (x->lossy || fsm_rec_names(&x->best, c->cfg->self, x->d.copy_id))))
 		fsm_fence_want(c, peer);
 }

@@ -464,7 +464,7 @@ message(Ctx *c, const FsmMsg *m)
 			holder_store_reply(c, m);
 			break;
 		case FSM_M_CONTACT:
-			fsm_fence_contact(c, m);
+			fsm_fence_contacted(c, m);
 			break;
 		case FSM_M_HINT:
 			candidate_hint(c, m);

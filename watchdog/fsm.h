@@ -72,6 +72,7 @@ typedef struct FsmConfig
 	bool fence;              /* a fence agent is configured */
 	bool isolation_continue; /* on_isolation = continue (rule 20); only without witness and fence */
 	bool dr;                 /* profile dr: failover to this node needs confirmation (rule 22) */
+	bool any_dr;             /* ... or failover to another voter does */
 	bool confirm_failover;   /* confirm_default = failover (else wait) */
 	bool confirm_proceed;    /* confirm_without_majority = proceed */
 	FsmTime confirm_timeout;
@@ -450,6 +451,7 @@ typedef struct Fsm
 	uint64_t fence_boot; /* the boot known when it was asked for */
 	bool fencing;
 	bool fenced;
+	bool fence_failed; /* the agent was asked in vain since the node was heard */
 	FsmTime fence_asked;
 	uint32_t forced; /* rule 21 b */
 	bool solo;       /* rule 20 */
@@ -470,6 +472,7 @@ fsm_step(const FsmConfig *cfg, Fsm *x, const FsmInput *in, FsmTime now, FsmActio
 extern bool fsm_rec_less(const FsmRec *a, const FsmRec *b);
 extern bool fsm_rec_names(const FsmRec *r, int node, uint64_t copy);
 extern bool fsm_is_holder(const Fsm *x);
+extern bool fsm_fence_counts(const FsmConfig *cfg, const Fsm *x);
 extern const char *fsm_why_not(const FsmConfig *cfg, const Fsm *x, FsmTime now);
 
 extern const FsmEdge *fsm_edges(int *n);

@@ -103,10 +103,10 @@ extern void fsm_pg_gate_require(Ctx *c, int peer, uint64_t copy);
 extern bool fsm_fence_quorum(const Ctx *c, uint32_t yes);
 extern bool fsm_fence_two_voters(const FsmConfig *cfg);
 extern void fsm_fence_heard(Ctx *c, const FsmMsg *m);
-extern void fsm_fence_contact(Ctx *c, const FsmMsg *m);
+extern void fsm_fence_contact(Ctx *c, int with);
+extern void fsm_fence_contacted(Ctx *c, const FsmMsg *m);
 extern void fsm_fence_want(Ctx *c, int node);
 extern void fsm_fence_result(Ctx *c, const FsmInput *in);
 extern void fsm_fence_tick(Ctx *c);
-extern bool fsm_fence_allowed(const Ctx *c);
 
 #endif /* TANDEM_FSM_INTERNAL_H */

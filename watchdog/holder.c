@@ -429,7 +429,7 @@ contact(Ctx *c, const FsmMsg *m)
 		return;
 	if (!same && !MUT(contact_without_record))
 		return;
-	x->contact = true;
+	fsm_fence_contact(c, m->from);
 	memset(&r, 0, sizeof(r));
 	r.type = FSM_M_CONTACT;
 	r.to = m->from;

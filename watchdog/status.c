@@ -273,7 +273,12 @@ enough_voters(const Manager *m, int without, int64_t now, Outlook *o)
 	if (answer * 2 > all)
 		return true;
 	if (all == 2 && f->fence)
-		return true; /* by a confirmed power-off (rule 19) */
+	{
+		if (o->to != m->config.self || fsm_fence_counts(f, &m->fsm))
+			return true; /* by a confirmed power-off (rule 19) */
+		return outlook_no(o, "the other voter is silent, and may have been primary since this one "
+							 "last heard of it: then a power-off does not stand for its vote");
+	}
 	if (all == 2)
 		return outlook_no(o, "there is neither a witness nor a fence agent: only a primary that "
 							 "can still hand over is replaced without an operator");
@@ -535,6 +540,7 @@ confirm_json(const Manager *m, int64_t now)
 	set(o, "told_to_wait", json_boolean(m->fsm.told_to_wait));
 	set(o, "veto", m->confirm && m->veto != NULL ? json_string(m->veto) : json_null());
 	set(o, "majority", json_boolean(majority_is_heard(m, now)));
+	set(o, "fence", json_boolean(f->fence && fsm_fence_counts(f, &m->fsm)));
 	set(o, "without_majority", json_string(f->confirm_proceed ? "proceed" : "refuse"));
 	return o;
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Two nodes with fence agents and no witness: a silent peer is powered off, and then, once that is
-confirmed, done without. With an agent that fails nobody takes over."""
+confirmed, done without. With an agent that fails nobody takes over. The same with profile dr, where
+the time for a confirmation comes first, and a primary that was off has to hear the other one."""
 
 import threading
 
@@ -99,4 +100,50 @@ ok([a[3:] for a in asked][:2] == [("off", 0), ("status", 2)], f"after it was ask
 beta.boot()
 ok(cluster.wait_in_sync(alpha), "in sync again by itself")
 cluster.finish()
+
+# The same two as DR: the time for a confirmation first, then the power switch.
+text = read(cluster.conf).replace("[failover]\n", """[failover]
+profile = dr
+confirm_timeout = 3s
+confirm_default = failover
+""")
+with open(cluster.conf, "w", encoding="utf-8") as f:
+    f.write(text)
+for node in cluster.nodes:
+    with open(os.path.join(node.etc, "postgresql.conf"), "a", encoding="utf-8") as f:
+        f.write("tandem.async_links = 'alpha,beta'\n")
+    node.psql("SELECT pg_reload_conf()")
+    node.daemon.end()
+    node.start()
+ok(cluster.wait_alone(alpha), "DR: alpha is primary, and waits for nobody")
+lsn = alpha.psql("SELECT pg_current_wal_flush_lsn()")
+ok(beta.wait(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'"), "beta has everything")
+unreachable.add("beta")
+asked.clear()
+begin = now()
+alpha.crash()
+ok(poll(lambda: "when the fence agent says that the primary's host is off" in beta.ctl("status", check=False).stdout, 30),
+   "DR: the primary's host dies: the countdown tells that the fence agent will be asked")
+ok(poll(lambda: ("beta", "alpha", "off", 1) in [a[1:] for a in asked], 20) and asked[0][0] - begin > 3,
+   f"it is asked after confirm_timeout ({asked[0][0] - begin:.1f} s)" if asked else "it is asked")
+ok(stays(lambda: not beta.is_primary(), 2), "the power switch fails: nobody takes over")
+asked.clear()
+unreachable.clear()
+ok(cluster.wait_primary(beta), "it is repaired: the other site takes over by itself")
+ok([a[1:] for a in asked][:2] == [("beta", "alpha", "off", 0), ("beta", "alpha", "status", 2)],
+   "once the fence agent says that the primary's host is off")
+ok(beta.status()["record"]["lossy"] is True, "the record says that commits may be lost")
+
+# Now the one that took over is off, when the old primary boots: it knows of nobody else in the
+# record, but not who took over meanwhile.
+beta.psql("CREATE TABLE taken_over (t int)")
+beta.crash()
+asked.clear()
+alpha.boot()
+ok(cluster.wait(lambda: "may have been primary since" in str(alpha.status().get("failover")), "alpha is up"),
+   "the old primary boots while the new one is off: the status tells why it waits")
+ok(stays(lambda: not alpha.is_primary(), 4) and asked == [], "it waits, and powers nobody off")
+beta.boot()
+ok(cluster.wait_primary(beta) and beta.ask("SELECT count(*) FROM taken_over") == "0",
+   "the new one boots: it is primary, with all that it had acknowledged")
 done()

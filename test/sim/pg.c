@@ -49,12 +49,14 @@ new_id(World *w, uint64_t index)
 
 		w->acked = realloc(w->acked, (size_t) cap);
 		w->where = realloc(w->where, (size_t) cap * sizeof(int));
-		if (w->acked == NULL || w->where == NULL)
+		w->received = realloc(w->received, (size_t) cap);
+		if (w->acked == NULL || w->where == NULL || w->received == NULL)
 			abort();
 		w->cap_ids = cap;
 	}
 	w->acked[id] = 0;
 	w->where[id] = (int) index;
+	w->received[id] = 0;
 	return id;
 }
 
@@ -135,8 +137,8 @@ release_waiting(World *w, int i)
 }
 
 /*
- * An operator's override has made node i primary: what it does not hold is given up (rule 21),
- * and only that.
+ * An override has made node i primary: what it does not hold is given up (rule 21), and only that.
+ * Where it was the confirmation of rule 22, that must be what this standby never received.
  */
 void
 pg_accept_loss(World *w, int i)
@@ -147,6 +149,9 @@ pg_accept_loss(World *w, int i)
 	for (int id = 1; id < w->next_id; id++)
 		if (!holds(w, i, id))
 		{
+			if (opt.dr && !opt.override && w->acked[id] == 1 && (w->received[id] & (1u << i)) != 0)
+				fail(w, "I1 acknowledged commit %d, which %c had received, is missing there", id,
+					 'A' + i);
 			lost += w->acked[id] == 1;
 			w->acked[id] = 2;
 		}
@@ -381,7 +386,11 @@ standby_flushed(World *w, int b, Event *e)
 	if (p->primary)
 		return;
 	if (p->len >= n && p->flush < n && same_incarnation(p, e->u.frame.term, e->u.frame.inc))
+	{
+		for (uint64_t k = p->flush; k < n; k++)
+			w->received[p->wal[k]] |= 1u << b;
 		p->flush = n;
+	}
 	if (p->flush >= n || e->u.frame.n == 0)
 		answer(w, b, &e->u.frame, p->flush);
 }

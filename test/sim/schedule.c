@@ -26,7 +26,7 @@ configure(World *w, int i)
 	c->restart_window = 10 * SEC;
 	c->fence = opt.fence;
 	c->isolation_continue = opt.proceed;
-	c->dr = opt.dr;
+	c->dr = c->any_dr = opt.dr;
 	c->confirm_failover = opt.dr;
 	c->confirm_timeout = 3 * SEC;
 	if (fsm_check_config(c) != NULL)

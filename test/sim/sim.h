@@ -214,6 +214,7 @@ typedef struct World
 	bool overridden;       /* an operator accepted loss in this schedule */
 	char *acked;           /* by id: 1 = acknowledged, 2 = given up by an operator's override */
 	int *where;            /* by id: index in the WAL */
+	uint8_t *received;     /* by id: mask of the standbys that flushed it */
 	int directed;          /* -1 = random */
 
 	/* statistics */

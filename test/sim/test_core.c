@@ -739,6 +739,97 @@ test_proceed(void)
 	check(n.x.state == FSM_STANDBY, "proceed: it stays a standby");
 }
 
+/* Rules 19 and 22: two voters of profile dr, 0 is primary; contact = 0 confirmed the record. */
+static void
+start_dr_pair(Node *n, int self, bool contact)
+{
+	FsmDurable d = first_state();
+	FsmMsg m;
+
+	d.rec = (FsmRec){.term = 1, .seq = 1, .primary = 0, .primary_copy = 1, .peer = FSM_NOBODY};
+	d.copy_id = (uint64_t) self + 1;
+	d.prom = d.chosen_term = d.chosen_seq = 1;
+	d.prom_to = 0;
+	start(n, self, &d);
+	n->cfg.voters = 0x3;
+	n->cfg.dr = n->cfg.any_dr = n->cfg.fence = n->cfg.confirm_failover = true;
+	n->cfg.confirm_timeout = 5 * SEC;
+	memset(&m, 0, sizeof(m));
+	m.type = FSM_M_CONTACT;
+	m.from = (int8_t) (contact ? 1 - self : 2);
+	m.boot = 77;
+	m.echo = n->x.boot;
+	m.term = 1;
+	m.rec = d.rec;
+	message(n, &m);
+	pg_report(n, FSM_PG_STANDBY);
+	timer(n, 2 * SEC);
+}
+
+static bool
+asks_for_fence(Node *n)
+{
+	for (int k = 0; k < 8; k++)
+	{
+		timer(n, 100 * MS);
+		if (find(n, FSM_A_FENCE, -1) != NULL)
+			return true;
+	}
+	return false;
+}
+
+static void
+fence_answers(Node *n, bool ok)
+{
+	FsmInput in;
+
+	memset(&in, 0, sizeof(in));
+	in.type = FSM_I_FENCE;
+	in.node = n->x.fence_node;
+	in.seq = n->x.fence_seq;
+	in.ok = ok;
+	step(n, &in);
+}
+
+static void
+test_dr_fence(void)
+{
+	Node n;
+
+	start_dr_pair(&n, 1, true);
+	check(n.x.asked && !asks_for_fence(&n), "dr and fence: nobody is powered off unconfirmed");
+	timer(&n, 5 * SEC);
+	check(asks_for_fence(&n), "dr and fence: after confirm_timeout the primary's host is");
+	fence_answers(&n, true);
+	for (int k = 0; k < 8 && n.x.state != FSM_PROMOTE; k++)
+		timer(&n, 300 * MS);
+	check(n.x.state == FSM_PROMOTE && n.x.cur.lossy && n.x.forced == 0,
+		  "dr and fence: confirmed off, the node claims, and the record says lossy");
+
+	start_dr_pair(&n, 1, false);
+	timer(&n, 5 * SEC);
+	check(!asks_for_fence(&n), "rule 19: contact with a node that does not vote is none");
+
+	start_dr_pair(&n, 0, false);
+	check(n.x.state == FSM_PREVOTE && !asks_for_fence(&n),
+		  "dr and fence: a primary that was off may not power off who may have taken over");
+	start_dr_pair(&n, 0, false);
+	n.cfg.any_dr = false;
+	check(asks_for_fence(&n), "profile ha: alone in the chosen record it may");
+
+	start_dr_pair(&n, 1, true);
+	n.cfg.confirm_proceed = true;
+	timer(&n, 5 * SEC);
+	check(asks_for_fence(&n), "proceed and fence: the fence agent is asked");
+	for (int k = 0; k < 20; k++)
+		timer(&n, 300 * MS);
+	check(n.x.forced == 0 && n.x.term < 1000, "proceed and fence: its answer is waited for");
+	fence_answers(&n, false);
+	for (int k = 0; k < 8 && n.x.forced == 0; k++)
+		timer(&n, 300 * MS);
+	check(n.x.forced == 1 && n.x.cand_term >= 1000, "proceed and fence: then it goes without");
+}
+
 int
 main(void)
 {
@@ -753,6 +844,7 @@ main(void)
 	test_async();
 	test_confirm();
 	test_proceed();
+	test_dr_fence();
 	test_gate();
 	test_link();
 	test_edges();
