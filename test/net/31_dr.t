@@ -78,4 +78,31 @@ begin = now()
 beta.crash()
 ok(cluster.wait_primary(alpha), "beta's host dies: alpha takes over by itself after confirm_timeout")
 ok(now() - begin < 4 + 3 + 4, f"after {now() - begin:.1f} s")
+beta.boot()
+ok(cluster.wait(lambda: streams(beta, alpha), "beta follows"), "beta boots: it follows alpha by itself")
+
+# PostgreSQL does not start any more: local restarts, then the operator decides.
+ok(cluster.writes(), "the client writes")
+lsn = alpha.psql("SELECT pg_current_wal_flush_lsn()")
+ok(beta.wait(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'"), "beta has all until a moment ago")
+conf = os.path.join(alpha.etc, "postgresql.conf")
+whole = read(conf)
+with open(conf, "a", encoding="utf-8") as f:
+    f.write("shared_preload_libraries = 'there_is_no_such_library'\n")
+begin = now()
+os.kill(alpha.postmaster(), signal.SIGKILL)
+ok(poll(lambda: "still trying" in alpha.events(), 30),
+   "the postmaster is killed and does not start any more, more often than restart_attempts: an alarm")
+ok(stays(lambda: beta.state() == "standby" and not beta.status().get("confirm"), max(begin + 4 + 1 - now(), 1)),
+   "for longer than confirm_timeout the other site does not take over, nor count down")
+ok(alpha.state() == "restart", "alpha goes on trying")
+ok(beta.ctl("confirm", "failover", check=False).returncode != 0, "there is nothing to confirm while tandemd runs there")
+alpha.daemon.end()
+ok(poll(lambda: beta.status().get("confirm"), 30), "an operator stops it there: beta asks for a confirmation")
+ok(beta.ctl("confirm", "failover", check=False).returncode == 0, "and gets it")
+ok(cluster.wait_primary(beta) and cluster.writes(), "confirmed: beta takes over, and the client writes")
+with open(conf, "w", encoding="utf-8") as f:
+    f.write(whole)
+alpha.start()
+ok(cluster.wait(lambda: streams(alpha, beta), "alpha follows"), "mended and started: alpha follows beta by itself")
 done()
