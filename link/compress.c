@@ -337,6 +337,9 @@ link_codec_decompress(LinkCodec *codec, const uint8_t *from, size_t length, cons
 	uint32_t crc;
 	bool good;
 
+	/* a peer that sends what only we do: what there would be no decompressor for */
+	if (codec->zstd_out != NULL || codec->lz4_out != NULL)
+		return false;
 	if (length <= LINK_COMPRESS_HEADER || length > LINK_MAX_PAYLOAD)
 		return false;
 	*raw_length = get32(from);

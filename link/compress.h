@@ -67,6 +67,7 @@ extern size_t link_codec_compress(LinkCodec *codec, size_t length, uint8_t *to);
 /*
  * The receiving side: *raw stays valid until the next call.  False: this is
  * not what a compressor of this stream has made, and the stream is of no use.
+ * So it is for a codec of the sending side, which nobody sends compressed WAL.
  */
 extern bool link_codec_decompress(LinkCodec *codec, const uint8_t *from, size_t length,
 								  const uint8_t **raw, size_t *raw_length);

@@ -368,15 +368,40 @@ test_not_agreed(void **state)
 	}
 }
 
+/* A compressed frame that goes the wrong way, to the side that compresses. */
+static void
+test_wrong_way(void **state)
+{
+	(void) state;
+	for
+		EACH_KIND(i)
+		{
+			Session s;
+			LinkHeader header = {.type = LINK_WAL};
+			const uint8_t *payload;
+
+			session_authenticated(&s, WIRE_UNIX, false);
+			assert_true(link_conn_compress(s.conn[SERVER], kinds[i], true, 1));
+			assert_true(link_conn_compress(s.conn[CLIENT], kinds[i], true, 1));
+			memset(link_wal_begin(s.conn[CLIENT], 100), 'x', 100);
+			assert_true(link_wal_end(s.conn[CLIENT], &header, 100));
+			assert_int_equal(link_flush(s.conn[CLIENT]), 1);
+			await(s.conn[SERVER]->fd, POLLIN);
+			assert_true(link_fill(s.conn[SERVER]) > 0);
+			assert_int_equal(link_next(s.conn[SERVER], &header, &payload), LINK_DECODE_BAD_PAYLOAD);
+			session_close(&s);
+		}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),         cmocka_unit_test(test_context_is_kept),
-		cmocka_unit_test(test_noise_fits),         cmocka_unit_test(test_damage_is_noticed),
-		cmocka_unit_test(test_long_distance),      cmocka_unit_test(test_bombs),
-		cmocka_unit_test(test_connection),         cmocka_unit_test(test_not_agreed),
-		cmocka_unit_test(test_no_descriptor_left),
+		cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_context_is_kept),
+		cmocka_unit_test(test_noise_fits),    cmocka_unit_test(test_damage_is_noticed),
+		cmocka_unit_test(test_long_distance), cmocka_unit_test(test_bombs),
+		cmocka_unit_test(test_connection),    cmocka_unit_test(test_not_agreed),
+		cmocka_unit_test(test_wrong_way),     cmocka_unit_test(test_no_descriptor_left),
 	};
 
 	return cmocka_run_group_tests_name("compress", tests, before_all, NULL);
