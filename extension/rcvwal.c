@@ -166,12 +166,13 @@ rcvwal_write(XLogRecPtr start, const uint8_t *data, size_t length, char *error, 
 
 /*
  * Could the next bytes be written now?  For a retry after a full disk: writes
- * zeroes where they will be.
+ * what is there once more.  A walreceiver that has been restarted begins with
+ * its segment, so that may be WAL that was acknowledged long ago.
  */
 bool
 rcvwal_has_room(char *error, size_t error_size)
 {
-	static const PGAlignedXLogBlock zeroes;
+	PGAlignedXLogBlock there = {{0}};
 	uint32 offset = XLogSegmentOffset(rcvwal.written, wal_segment_size);
 	size_t part = XLOG_BLCKSZ - offset % XLOG_BLCKSZ;
 
@@ -179,7 +180,8 @@ rcvwal_has_room(char *error, size_t error_size)
 	if (!open_segment(rcvwal.written, error, error_size))
 		return false;
 	errno = 0;
-	if (pg_pwrite(segment_fd, zeroes.data, part, offset) == (ssize_t) part)
+	if (pg_pread(segment_fd, there.data, part, offset) >= 0 &&
+		pg_pwrite(segment_fd, there.data, part, offset) == (ssize_t) part)
 		return true;
 	/* if write didn't set errno, assume no disk space */
 	if (errno == 0)

@@ -119,4 +119,46 @@ is(slurp_file($beta->data_dir . '/postmaster.pid'), $postmaster, 'the standby wa
 unlike(slurp_file($beta->logfile), qr/PANIC|FATAL|terminated by signal/,
 	'and none of its processes has failed');
 
+#
+# A walreceiver that was restarted receives its segment from the beginning, and finds the disk full.
+# When there is room the primary is gone: what was acknowledged must be in the segment still.
+#
+my $held = sub {
+	my $at = $alpha->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
+	my ($name, $offset) = split /\|/,
+	  $alpha->safe_psql('postgres', "SELECT * FROM pg_walfile_name_offset('$at')");
+
+	return ($beta->data_dir . "/pg_wal/$name", $offset);
+};
+my $content = sub {
+	my ($file, $length) = @_;
+	my $bytes;
+
+	open my $wal, '<:raw', $file or die $!;
+	read $wal, $bytes, $length;
+	close $wal;
+	return $bytes;
+};
+
+$alpha->safe_psql('postgres', 'INSERT INTO t SELECT generate_series(1000, 2000)');
+ok(wait_for_replay($alpha, $beta), 'the standby has replayed more');
+my ($file, $length) = $held->();
+cmp_ok($length, '>', 8192, 'it ends within a segment');
+my $before = $content->($file, $length);
+my $from = -s $beta->logfile;
+fill_disk();
+kill 'TERM', $walreceiver;
+ok($beta->wait_for_log(qr/link "beta": down: could not write WAL at/, $from),
+	'a new walreceiver finds the disk full');
+$alpha->stop('immediate');
+free_disk();
+ok( wait_until($beta, "SELECT last_error NOT LIKE '%$no_room%' FROM tandem.receiver"),
+	'there is room, and no primary');
+ok($content->($file, $length) eq $before, 'all WAL that was acknowledged is there');
+$beta->promote;
+$beta->stop('immediate');
+$beta->start;
+ok($load->check($beta), 'promoted, and after a crash, it has every acknowledged commit');
+is($beta->safe_psql('postgres', 'SELECT count(*) FROM t WHERE i >= 1000'), '1001', 'the last one, too');
+
 done_testing();
