@@ -302,7 +302,8 @@ candidate_tick(Ctx *c)
 			candidate_give_up(c);
 		return;
 	}
-	if (x->state != FSM_STANDBY || x->d.rebuilding || x->paused || x->mute || !x->d.admitted)
+	if (x->state != FSM_STANDBY || x->d.rebuilding || x->paused || x->mute || !x->d.admitted ||
+		x->unguarded)
 		return;
 	if (x->pg.state != FSM_PG_STANDBY && x->pg.state != FSM_PG_DOWN)
 		return;

@@ -4,16 +4,19 @@
  *		another node can be primary.
  *
  * The device counts whole seconds since it was last fed.  Its timeout T is the validity of a lease
- * and the stop budget, rounded down; it is fed whenever T seconds from now are not later than
- * deadline + stop budget.  So it is fed with each renewal of the lease, for the last time, by a
- * timer, T before that instant, and if the lease is neither renewed nor PostgreSQL seen dead and
- * the device disarmed, the host is reset then: whether it is tandemd that hangs or a PostgreSQL
- * that cannot be killed.
+ * and the stop budget less a heartbeat, rounded down; it is fed whenever T seconds from now are not
+ * later than deadline + stop budget: with each renewal that is answered within a heartbeat.  So it is fed
+ * with each renewal of the lease, for the last time, by a timer, T before that instant, and if the
+ * lease is neither renewed nor PostgreSQL seen dead and the device disarmed, the host is reset then:
+ * whether it is tandemd that hangs or a PostgreSQL that cannot be killed.
  *
  * It is open only while armed.  To disarm is to write the magic "V" and to close.  A device that
  * cannot be disarmed (nowayout) would reset a host whenever tandemd is stopped for long, on a
  * standby too: it is not used.  Where the kernel does not say so before it is opened there is
  * nothing left but to feed it for good.
+ *
+ * Where it is required, a device that could not be armed or fed is tried now and then, once the
+ * node does not need it any more: until that succeeds device_guards() says no.
  */
 #include "helpers.h"
 
@@ -31,7 +34,7 @@
 #define SEC       INT64_C(1000000)
 #define FEED_MIN  (50 * INT64_C(1000)) /* no need to feed it more often */
 #define LATE_MEAL (20 * INT64_C(1000)) /* a fifth of the margin of all times */
-#define TRY_AGAIN (10 * SEC)           /* after it could not be opened */
+#define TRY_AGAIN (10 * SEC)           /* after it could not be armed or fed */
 #define TEXT_SIZE (CONFIG_PATH_SIZE + 256)
 
 struct Device
@@ -48,6 +51,7 @@ struct Device
 	int64_t not_before;
 	sd_event_source *timer;
 	bool for_good; /* cannot be disarmed any more */
+	bool failed;   /* could not be armed, or fed, when that was last tried */
 	char text[TEXT_SIZE];
 };
 
@@ -78,13 +82,42 @@ say(Device *d, const char *format, ...)
 	d->told(d->user, d->text);
 }
 
+/* How it is while open. */
+static void
+say_open(Device *d)
+{
+	if (d->for_good)
+		say(d,
+			"%s cannot be disarmed: it is fed from now on, and resets this host %lld s after "
+			"tandemd has ended",
+			d->config->device_path, (long long) (d->timeout / SEC));
+	else
+		say(d, "%s, armed: resets this host %lld s after tandemd stands still",
+			d->config->device_path, (long long) (d->timeout / SEC));
+}
+
+static void
+has_failed(Device *d)
+{
+	d->failed = true;
+	d->not_before = now_us() + TRY_AGAIN;
+}
+
 /* ---------- the device ---------- */
 
 static void
 keep_alive(Device *d)
 {
 	if (ioctl(d->fd, WDIOC_KEEPALIVE, 0) != 0)
+	{
 		say(d, "could not feed %s: %s", d->config->device_path, strerror(errno));
+		has_failed(d);
+	}
+	else if (d->failed)
+	{
+		d->failed = false;
+		say_open(d);
+	}
 	d->fed_at = now_us();
 }
 
@@ -118,11 +151,8 @@ close_device(Device *d, bool disarm)
 		return;
 	if (disarm && !disarm_device(d))
 	{
-		say(d,
-			"%s cannot be disarmed: it is fed from now on, and resets this host %lld s after "
-			"tandemd has ended",
-			d->config->device_path, (long long) (d->timeout / SEC));
 		d->for_good = true;
+		say_open(d);
 		keep_alive(d);
 		if (sd_event_add_time_relative(d->event, &d->timer, CLOCK_BOOTTIME,
 									   (uint64_t) (d->timeout / 3), 1000, feed_for_good, d) < 0)
@@ -269,7 +299,8 @@ device_new(Device **result, const Config *c, sd_event *event, DeviceTold told, v
 	d->told = told;
 	d->user = user;
 	d->fd = -1;
-	d->timeout = (c->fsm.timing.validity + c->fsm.timing.stop) / SEC * SEC;
+	d->timeout = (c->fsm.timing.validity + c->fsm.timing.stop - c->fsm.timing.heartbeat) / SEC *
+				 SEC;
 	snprintf(d->text, sizeof(d->text), "off");
 	if (c->device != DEVICE_OFF)
 		r = try_device(d);
@@ -297,6 +328,30 @@ device_free(Device *d, bool disarm)
 	free(d);
 }
 
+/* The node does not need it: disarm it, and see whether one that has failed works again. */
+static void
+rest(Device *d)
+{
+	d->until = 0;
+	if (d->fd >= 0)
+	{
+		close_device(d, true);
+		if (!d->for_good && !d->failed)
+			say(d, "%s, not armed", d->config->device_path);
+	}
+	if (!d->failed || d->for_good || d->config->device != DEVICE_REQUIRED ||
+		now_us() < d->not_before)
+		return;
+	if (try_device(d) < 0)
+		has_failed(d);
+	else
+	{
+		d->failed = false;
+		if (!d->for_good)
+			say(d, "%s, not armed", d->config->device_path);
+	}
+}
+
 void
 device_hold(Device *d, int64_t deadline)
 {
@@ -306,27 +361,31 @@ device_hold(Device *d, int64_t deadline)
 		return;
 	if (deadline == 0)
 	{
-		d->until = 0;
-		if (d->fd < 0)
-			return;
-		close_device(d, true);
-		if (!d->for_good)
-			say(d, "%s, not armed", d->config->device_path);
+		rest(d);
 		return;
 	}
 	d->until = deadline + d->config->fsm.timing.stop;
 	if (d->fd < 0)
 	{
-		if (now < d->not_before)
+		/* so old a lease must be renewed first */
+		if (now > d->until - d->timeout || now < d->not_before)
 			return;
-		d->not_before = now + TRY_AGAIN;
-		if (now > d->until - d->timeout || open_device(d) < 0)
+		if (open_device(d) < 0)
+		{
+			has_failed(d);
 			return;
+		}
+		d->failed = false;
 		d->not_before = 0;
-		say(d, "%s, armed: resets this host %lld s after tandemd stands still",
-			d->config->device_path, (long long) (d->timeout / SEC));
+		say_open(d);
 	}
 	feed(d);
+}
+
+bool
+device_guards(const Device *d)
+{
+	return !d->failed || d->config->device != DEVICE_REQUIRED;
 }
 
 const char *

@@ -70,7 +70,7 @@ static const FsmEdge edges[] = {
 	{FSM_RUNNING, FSM_E_PG_DEAD, FSM_RESTART,
 	 "PostgreSQL died under a valid lease: restart it here first (rule 12)"},
 	{FSM_IN_TERM, FSM_E_HAND_OVER, FSM_HANDOVER,
-	 "an operator asked for it, or PostgreSQL cannot be kept running here (rule 14)"},
+	 "an operator asked for it, or this node is not fit to be primary (rule 14)"},
 	{FSM_IN_TERM, FSM_E_LEASE_LOST, FSM_STOPPING, "the lease ran out (rules 5 and 11)"},
 	{FSM_IN_TERM, FSM_E_SUPERSEDED, FSM_STOPPING,
 	 "another node is primary of a higher term (rules 4 and 6)"},
@@ -316,6 +316,19 @@ fsm_act_durable(Ctx *c, const FsmAction *a)
 	x->held[x->nheld++] = (FsmHeld){.need = x->image, .action = *a};
 }
 
+/* Actions of this type that still wait for durable state are not wanted any more. */
+void
+fsm_forget(Ctx *c, FsmActionType type)
+{
+	Fsm *x = c->x;
+	int n = 0;
+
+	for (int i = 0; i < x->nheld; i++)
+		if (x->held[i].action.type != type)
+			x->held[n++] = x->held[i];
+	x->nheld = n;
+}
+
 /* The message m from this node; m->to may be the node itself. */
 void
 fsm_send(Ctx *c, const FsmMsg *m)
@@ -518,6 +531,18 @@ operator_command(Ctx *c, const FsmInput *in)
 	}
 }
 
+/*
+ * Whether this node has the kernel's watchdog that is required.  Without it the node asks for no
+ * votes; a primary leaves in holder_tick().
+ */
+static void
+device(Ctx *c, bool ok)
+{
+	c->x->unguarded = !ok;
+	if (!ok && IN_STATE(c->x, FSM_SEEKING))
+		candidate_give_up(c);
+}
+
 static void
 next_timer(Ctx *c)
 {
@@ -644,6 +669,9 @@ fsm_step(const FsmConfig *cfg, Fsm *x, const FsmInput *in, FsmTime now, FsmActio
 		case FSM_I_FENCE:
 			fsm_fence_result(&c, in);
 			break;
+		case FSM_I_DEVICE:
+			device(&c, in->ok);
+			break;
 		case FSM_I_OPERATOR:
 			operator_command(&c, in);
 			break;
@@ -667,6 +695,8 @@ fsm_why_not(const FsmConfig *cfg, const Fsm *x, FsmTime now)
 		return "the voter's state cannot be written";
 	if (x->paused)
 		return "paused by an operator";
+	if (x->unguarded)
+		return "the kernel's watchdog is required and cannot be had";
 	if (x->pg.state == FSM_PG_UNKNOWN || x->pg.state == FSM_PG_BROKEN)
 		return "PostgreSQL cannot be started here";
 	if (!fsm_rec_names(&x->d.rec, cfg->self, x->d.copy_id))

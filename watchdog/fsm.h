@@ -262,6 +262,7 @@ typedef enum FsmInputType
 	FSM_I_DIVERGED,  /* the link refused: rewind or seed; fresh = a copy id never used before */
 	FSM_I_REBUILT,   /* ok = false: it failed and is tried again */
 	FSM_I_FENCE,     /* node, seq: the agent confirmed power-off (ok), or failed */
+	FSM_I_DEVICE,    /* ok = false: the kernel's watchdog is required and cannot be had, until ok */
 	FSM_I_OPERATOR
 } FsmInputType;
 
@@ -381,6 +382,7 @@ typedef struct Fsm
 	uint32_t rng;
 	FsmTime timer;
 	bool paused;
+	bool unguarded; /* required, but the kernel's watchdog cannot be armed or fed */
 
 	/* the others */
 	FsmTime heard; /* last STORE accepted from a primary; also moved to delay a candidacy */

@@ -51,6 +51,7 @@ extern void fsm_move(Ctx *c, FsmEvent event);
 extern void fsm_dirty(Ctx *c);
 extern FsmAction *fsm_act(Ctx *c, FsmActionType type);
 extern void fsm_act_durable(Ctx *c, const FsmAction *a);
+extern void fsm_forget(Ctx *c, FsmActionType type);
 extern void fsm_send(Ctx *c, const FsmMsg *m);
 extern void fsm_alarm(Ctx *c, const char *text);
 extern void fsm_reply(Ctx *c, bool ok, const char *text);
@@ -87,6 +88,7 @@ extern void holder_supervise(Ctx *c);
 extern void holder_settle(Ctx *c);
 extern void holder_stopped(Ctx *c);
 extern bool holder_resume(Ctx *c);
+extern void holder_leave_unguarded(Ctx *c);
 extern bool holder_peer_alive(const Ctx *c, int node, uint64_t copy);
 
 /* postgres_rule.c */

@@ -54,6 +54,8 @@ extern void device_free(Device *d, bool disarm);
 /* Armed while the node is primary: the host resets itself if tandemd does not call this again
  * before deadline + stop budget (CLOCK_BOOTTIME us); 0 disarms. */
 extern void device_hold(Device *d, int64_t deadline);
+/* False if it is required and could not be armed, or fed: until device_hold() finds it works again. */
+extern bool device_guards(const Device *d);
 extern const char *device_text(const Device *d);
 
 #endif /* TANDEM_HELPERS_H */

@@ -277,6 +277,24 @@ holder_hand_over(Ctx *c, bool planned)
 }
 
 /*
+ * The kernel's watchdog is required and cannot be had: this node neither becomes nor stays primary,
+ * whether another one can take over or not.  Only an operator who has paused it is left alone, as
+ * long as PostgreSQL runs.
+ */
+void
+holder_leave_unguarded(Ctx *c)
+{
+	Fsm *x = c->x;
+
+	if (!x->unguarded || !IN_STATE(x, FSM_IN_TERM) || (x->paused && IN_STATE(x, FSM_RUNNING)))
+		return;
+	fsm_alarm(
+		c, "the kernel's watchdog is required and cannot be had: this node gives up being primary");
+	fsm_forget(c, FSM_A_PG_RUN_PRIMARY);
+	holder_hand_over(c, IN_STATE(x, FSM_BIT(FSM_IN_SYNC) | FSM_BIT(FSM_ALONE)));
+}
+
+/*
  * An operator wants another primary: the standby in sync (node is FSM_NOBODY), or any other that
  * streams, for which commits then wait until it holds everything.
  */
@@ -370,7 +388,10 @@ holder_settle(Ctx *c)
 			if (c->now < x->lease_until)
 			{
 				fsm_move(c, FSM_E_CHOSEN);
-				fsm_pg_run_primary(c);
+				if (x->unguarded)
+					holder_leave_unguarded(c);
+				else
+					fsm_pg_run_primary(c);
 			}
 			break;
 		case FSM_SETTLE:
@@ -811,6 +832,9 @@ holder_tick(Ctx *c)
 		}
 		return;
 	}
+	if (!IN_STATE(x, FSM_HOLDER))
+		return;
+	holder_leave_unguarded(c);
 	if (!IN_STATE(x, FSM_HOLDER))
 		return;
 	consider_going_on(c);

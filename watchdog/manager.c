@@ -243,6 +243,21 @@ follow_resources(Manager *m)
 }
 
 /*
+ * The decision core is told before PostgreSQL is started or promoted: that waits for the disk, and
+ * so for a later step than the one in which the lease was got and the device was to be armed.
+ */
+static void
+follow_device(Manager *m)
+{
+	bool guards = device_guards(m->device);
+	FsmInput in = {.type = FSM_I_DEVICE, .ok = guards};
+
+	if (m->fsm.unguarded != guards)
+		return;
+	manager_input(m, &in);
+}
+
+/*
  * What follows from the state rather than from an action.  The kernel's watchdog is armed while
  * this node may be primary.
  */
@@ -257,6 +272,7 @@ follow_state(Manager *m)
 		device_hold(m->device, 0);
 	follow_resources(m);
 	manager_loss_tick(m);
+	follow_device(m);
 }
 
 static void

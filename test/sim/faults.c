@@ -176,6 +176,13 @@ end_disk(World *w, int i, Event *e)
 	w->h[i].slow_files = false;
 }
 
+static void
+end_device(World *w, int i, Event *e)
+{
+	(void) e;
+	td_device(w, i, true);
+}
+
 static int
 data_node(World *w)
 {
@@ -293,6 +300,10 @@ one_fault(World *w, int kind, int i, int dn, Time d)
 			h->state_lost = true;
 			post_sys(w, between(w, 100 * MS, SEC), i, end_crash);
 			break;
+		case 17:
+			td_device(w, dn, false);
+			post_sys(w, d, dn, end_device);
+			break;
 	}
 }
 
@@ -300,7 +311,7 @@ static void
 fault(World *w, int i, Event *e)
 {
 	Time d = chance(w, 500) ? between(w, 100 * MS, 1200 * MS) : between(w, SEC, 6 * SEC);
-	int kind = (int) (rnd(w) % 17);
+	int kind = (int) (rnd(w) % 18);
 
 	(void) e;
 	if (!w->chaos)
@@ -338,6 +349,7 @@ heal(World *w)
 			host_boot(w, i, false);
 		else if (!h->td)
 			td_start(w, i, false);
+		td_device(w, i, true);
 	}
 }
 

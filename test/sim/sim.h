@@ -171,6 +171,7 @@ typedef struct Host
 	bool in_flight;
 	bool disk_full;
 	bool slow_files;
+	bool no_device; /* the kernel's watchdog is required and cannot be had */
 	int timer_gen;
 	bool state_lost;
 	bool outdated; /* mutation outdate_path only */
@@ -259,6 +260,7 @@ extern void td_pg_died(World *w, int i);
 extern void td_poll_now(World *w, int i);
 extern void td_poll_once(World *w, int i, Event *e);
 extern void td_diverged(World *w, int i);
+extern void td_device(World *w, int i, bool there);
 
 /* pg.c: PostgreSQL, the extension, clients */
 extern void pg_start(World *w, int i);

@@ -346,6 +346,8 @@ carry_out(World *w, int i, const FsmAction *a)
 			do_gate(w, i, a);
 			break;
 		case FSM_A_PG_RUN_PRIMARY:
+			if (h->fsm.unguarded)
+				fail(w, "I9 %c is to be primary without the watchdog that it requires", 'A' + i);
 			do_run_primary(w, i, a);
 			break;
 		case FSM_A_PG_RUN_STANDBY:
@@ -524,6 +526,36 @@ poll_loop(World *w, int i, Event *e)
 	post_td(w, i, between(w, 40 * MS, 100 * MS), poll_loop);
 }
 
+/*
+ * The kernel's watchdog, where it is required.  tandemd may find out late that it is gone, or has
+ * come back.
+ */
+static void
+device_is(World *w, int i, Event *e)
+{
+	FsmInput in;
+
+	(void) e;
+	memset(&in, 0, sizeof(in));
+	in.type = FSM_I_DEVICE;
+	in.ok = !w->h[i].no_device;
+	if (in.ok != !w->h[i].fsm.unguarded)
+		td_input(w, i, &in);
+}
+
+void
+td_device(World *w, int i, bool there)
+{
+	Host *h = &w->h[i];
+
+	if (h->no_device == !there)
+		return;
+	trace(w, "%c %s its watchdog device", 'A' + i, there ? "has" : "has lost");
+	h->no_device = !there;
+	if (h->up && h->td)
+		post_td(w, i, between(w, MS, SEC), device_is);
+}
+
 /* ---------- the process ---------- */
 
 /*
@@ -564,6 +596,8 @@ td_start(World *w, int i, bool first)
 	carry_out_all(w, i);
 	if (h->data)
 		post_td(w, i, between(w, MS, 50 * MS), poll_loop);
+	if (h->no_device)
+		post_td(w, i, between(w, MS, SEC), device_is);
 }
 
 void

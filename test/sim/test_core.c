@@ -830,6 +830,117 @@ test_dr_fence(void)
 	check(n.x.forced == 1 && n.x.cand_term >= 1000, "proceed and fence: then it goes without");
 }
 
+/* ---------- the kernel's watchdog, where it is required ---------- */
+
+static void
+device(Node *n, bool ok)
+{
+	FsmInput in;
+
+	memset(&in, 0, sizeof(in));
+	in.type = FSM_I_DEVICE;
+	in.ok = ok;
+	step(n, &in);
+}
+
+static bool
+released(const Node *n)
+{
+	return find(n, FSM_A_SEND, FSM_M_RELEASE) != NULL;
+}
+
+static void
+test_device_of_standby(void)
+{
+	Node n;
+	FsmDurable d = first_state();
+	bool sought = false;
+
+	start(&n, 0, &d);
+	pg_report(&n, FSM_PG_STANDBY);
+	device(&n, false);
+	for (int k = 0; k < 20; k++)
+	{
+		timer(&n, 300 * MS);
+		sought = sought || n.x.state != FSM_STANDBY;
+	}
+	check(!sought, "device: without it a node asks for no votes");
+	check(fsm_why_not(&n.cfg, &n.x, n.now) != NULL, "device: and says why");
+	device(&n, true);
+	check(n.x.state == FSM_PREVOTE, "device: with it, it does");
+	device(&n, false);
+	check(n.x.state == FSM_STANDBY, "device: lost meanwhile, it asks no more");
+
+	start_claim(&n);
+	device(&n, false);
+	check(n.x.state == FSM_CLAIM, "device: lost during a claim");
+	store_accepted(&n);
+	check(n.x.state == FSM_HANDOVER && !find(&n, FSM_A_PG_RUN_PRIMARY, -1),
+		  "device: the claim is chosen, and nothing promoted");
+	check(!released(&n), "device: rule 14: nothing released before PostgreSQL is dead");
+	pg_report(&n, FSM_PG_DOWN);
+	check(n.x.state == FSM_STANDBY && released(&n) && find(&n, FSM_A_SEND, FSM_M_HINT) != NULL,
+		  "device: then the lease is released and the other node told");
+
+	start_claim(&n);
+	n.by_hand = true;
+	store_accepted(&n);
+	check(n.x.state == FSM_PROMOTE && !find(&n, FSM_A_PG_RUN_PRIMARY, -1),
+		  "device: the lease is got; a promotion waits for the disk");
+	device(&n, false);
+	written(&n, true);
+	check(n.x.state == FSM_HANDOVER && !find(&n, FSM_A_PG_RUN_PRIMARY, -1),
+		  "device: it could not be armed then: no promotion follows the write");
+}
+
+static void
+test_device_of_primary(void)
+{
+	Node n;
+
+	start_primary(&n);
+	device(&n, false);
+	check(n.x.state == FSM_HANDOVER && find(&n, FSM_A_PG_STOP, -1) != NULL &&
+			  find(&n, FSM_A_VIP_REMOVE, -1) != NULL,
+		  "device: a primary in sync hands over in order");
+	check(find(&n, FSM_A_ALARM, -1) != NULL, "device: and says so");
+	timer(&n, 300 * MS);
+	check(find(&n, FSM_A_PG_KILL, -1) != NULL, "device: within the stop budget");
+	check(!released(&n), "device: rule 14 again");
+	n.now = n.x.lease_until;
+	timer(&n, 0);
+	check(n.x.state == FSM_STOPPING, "device: not dead in time: the lease runs out");
+
+	start_primary(&n);
+	async_report(&n, true);
+	store_accepted(&n);
+	async_report(&n, false);
+	check(n.x.state == FSM_ALONE, "device: alone");
+	device(&n, false);
+	check(n.x.state == FSM_HANDOVER, "device: it gives up, too");
+	pg_report(&n, FSM_PG_DOWN);
+	check(n.x.state == FSM_STANDBY && released(&n), "device: and releases its lease");
+	for (int k = 0; k < 10; k++)
+		timer(&n, 300 * MS);
+	check(n.x.state == FSM_STANDBY, "device: it is nobody's turn");
+	device(&n, true);
+	check(n.x.state == FSM_PREVOTE, "device: until it is back");
+
+	start_primary(&n);
+	n.x.paused = true;
+	device(&n, false);
+	check(n.x.state == FSM_IN_SYNC, "device: a paused primary goes on");
+	n.x.paused = false;
+	timer(&n, 0);
+	check(n.x.state == FSM_HANDOVER, "device: until the pause is over");
+
+	start_primary(&n);
+	pg_report(&n, FSM_PG_DOWN);
+	check(n.x.state == FSM_RESTART, "device: PostgreSQL died, and is to be started again");
+	device(&n, false);
+	check(n.x.state == FSM_STANDBY && released(&n), "device: not without it");
+}
+
 int
 main(void)
 {
@@ -848,6 +959,8 @@ main(void)
 	test_gate();
 	test_link();
 	test_edges();
+	test_device_of_standby();
+	test_device_of_primary();
 	printf("%d passed, %d failed\n", passed, failed);
 	return failed != 0;
 }

@@ -3,7 +3,8 @@
  * test_device.c
  *	  Tests of the kernel's watchdog (watchdog/device.c).  The device is made
  *	  here: the linker gives device.c our open(), ioctl(), write() and close(),
- *	  which do for the path "/dev/test" what the kernel does.
+ *	  which do for the path "/dev/test" what the kernel does, and a clock that
+ *	  can be put forward.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,12 +48,17 @@ static struct
 	int feeds;
 	int opened;
 	/* how it is */
-	int error; /* of open() */
-	int least; /* timeout */
+	int error;      /* of open() */
+	int feed_error; /* of the ioctl */
+	int least;      /* timeout */
 	int options;
 	bool no_way_out;
 } dog;
 
+static int64_t later; /* the clock is so much ahead */
+
+extern int __real_clock_gettime(clockid_t clock, struct timespec *t);
+extern int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
 extern int __real_open(const char *path, int flags, ...);
 extern int __real_close(int fd);
 extern int __real_ioctl(int fd, unsigned long request, ...);
@@ -61,6 +67,15 @@ extern int __wrap_open(const char *path, int flags, ...);
 extern int __wrap_close(int fd);
 extern int __wrap_ioctl(int fd, unsigned long request, ...);
 extern ssize_t __wrap_write(int fd, const void *data, size_t size);
+
+int
+__wrap_clock_gettime(clockid_t clock, struct timespec *t)
+{
+	int r = __real_clock_gettime(clock, t);
+
+	t->tv_sec += later / SEC;
+	return r;
+}
 
 static int64_t
 now_us(void)
@@ -140,6 +155,11 @@ __wrap_ioctl(int fd, unsigned long request, ...)
 	switch (request)
 	{
 		case WDIOC_KEEPALIVE:
+			if (dog.feed_error != 0)
+			{
+				errno = dog.feed_error;
+				return -1;
+			}
 			feed();
 			return 0;
 		case WDIOC_SETTIMEOUT:
@@ -210,6 +230,7 @@ each(void **state)
 	config.fsm.timing.validity = VALID;
 	told[0] = '\0';
 	ntold = 0;
+	later = 0;
 	device = NULL;
 	return sd_event_new(&event) < 0;
 }
@@ -391,6 +412,121 @@ test_no_way_out(void **state)
 	dog.no_way_out = false;
 }
 
+/*
+ * It was there at the start, and is not when the node has got the lease: required, the node may not
+ * be primary until it is back; only wished for, it may.
+ */
+static void
+test_lost_before_armed(void **state)
+{
+	(void) state;
+	make();
+	assert_true(device_guards(device));
+	dog.error = EBUSY;
+	device_hold(device, now_us() + VALID);
+	assert_false(device_guards(device));
+	assert_string_equal(told, "could not open " PATH ": another program uses it");
+	/* the node has given up */
+	device_hold(device, 0);
+	assert_false(device_guards(device));
+	later += 11 * SEC;
+	device_hold(device, 0);
+	assert_false(device_guards(device));
+	dog.error = 0;
+	device_hold(device, 0); /* not tried all the time */
+	assert_false(device_guards(device));
+	assert_int_equal(ntold, 1);
+	later += 11 * SEC;
+	device_hold(device, 0);
+	assert_true(device_guards(device));
+	assert_string_equal(told, PATH ", not armed");
+	assert_false(dog.armed);
+	device_hold(device, now_us() + VALID);
+	assert_true(dog.armed && device_guards(device));
+	device_free(device, true);
+
+	config.device = DEVICE_AUTO;
+	make();
+	dog.error = EBUSY;
+	device_hold(device, now_us() + VALID);
+	assert_false(dog.armed);
+	assert_true(device_guards(device));
+}
+
+/* A paused primary goes on, and so does the try to arm it. */
+static void
+test_armed_later(void **state)
+{
+	(void) state;
+	make();
+	dog.error = ENOENT;
+	device_hold(device, now_us() + VALID);
+	dog.error = 0;
+	device_hold(device, now_us() + VALID);
+	assert_false(dog.armed || device_guards(device));
+	later += 11 * SEC;
+	device_hold(device, now_us() + VALID);
+	assert_true(dog.armed && device_guards(device));
+}
+
+static void
+test_not_fed(void **state)
+{
+	(void) state;
+	make();
+	device_hold(device, now_us() + VALID);
+	run_for(100 * MS);
+	dog.feed_error = EIO;
+	device_hold(device, now_us() + VALID);
+	assert_false(device_guards(device));
+	assert_string_equal(told, "could not feed " PATH ": Input/output error");
+	/* the node gives up in time: disarmed, and for the status there is still the reason */
+	device_hold(device, 0);
+	assert_false(dog.armed || device_guards(device));
+	assert_string_equal(device_text(device), "could not feed " PATH ": Input/output error");
+	dog.feed_error = 0;
+	later += 11 * SEC;
+	device_hold(device, 0);
+	assert_true(device_guards(device));
+	/* it works again before the node is no longer primary */
+	device_hold(device, now_us() + VALID);
+	run_for(100 * MS);
+	dog.feed_error = EIO;
+	device_hold(device, now_us() + VALID);
+	assert_false(device_guards(device));
+	run_for(100 * MS);
+	dog.feed_error = 0;
+	device_hold(device, now_us() + VALID);
+	assert_true(dog.armed && device_guards(device));
+	assert_non_null(strstr(device_text(device), "armed: resets"));
+}
+
+/* Primary for the second time: the first thing it is told is the end of the old lease. */
+static void
+test_old_lease(void **state)
+{
+	(void) state;
+	make();
+	device_hold(device, now_us() - 3 * SEC);
+	assert_true(device_guards(device));
+	assert_false(dog.armed);
+	device_hold(device, now_us() + VALID);
+	assert_true(dog.armed);
+}
+
+/* Lease and stop budget are whole seconds: a renewal answered after almost a heartbeat feeds it. */
+static void
+test_late_renewal(void **state)
+{
+	(void) state;
+	config.fsm.timing.validity = 1600 * MS;
+	config.fsm.timing.heartbeat = 300 * MS;
+	make();
+	device_hold(device, now_us() + 1600 * MS - 290 * MS);
+	assert_true(dog.armed);
+	assert_int_equal(dog.timeout, 1);
+}
+
 int
 main(void)
 {
@@ -404,6 +540,11 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_too_slow, each, after_each),
 		cmocka_unit_test_setup_teardown(test_no_magic, each, after_each),
 		cmocka_unit_test_setup_teardown(test_no_way_out, each, after_each),
+		cmocka_unit_test_setup_teardown(test_lost_before_armed, each, after_each),
+		cmocka_unit_test_setup_teardown(test_armed_later, each, after_each),
+		cmocka_unit_test_setup_teardown(test_not_fed, each, after_each),
+		cmocka_unit_test_setup_teardown(test_old_lease, each, after_each),
+		cmocka_unit_test_setup_teardown(test_late_renewal, each, after_each),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
