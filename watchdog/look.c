@@ -74,6 +74,7 @@ manager_look(const Config *c, const PostgresLook *look, const GateCell *cell, in
 {
 	memset(pg, 0, sizeof(*pg));
 	pg->state = look->state;
+	pg->hung = look->hung;
 	pg->peer = FSM_NOBODY;
 	pg->cell_term = cell->term;
 	pg->cell_deadline = cell->deadline;

@@ -10,6 +10,10 @@
  * A postmaster that tandemd started and that does not come to work is killed, so that the attempt
  * counts: after "start_timeout" without progress in recovery, or after twice "probe_timeout" without
  * an answer once recovery is over.  One that somebody else started is only reported.
+ *
+ * A primary that worked and does not answer any more falls silent to the decision core.  A standby may
+ * have good reasons not to answer (a lock it replays) and go on receiving WAL; it is hung when none of
+ * its processes has done anything either.
  */
 #include "postgres_internal.h"
 
@@ -148,7 +152,7 @@ lost_postmaster(Postgres *p)
 	p->pidfd = -1;
 	p->pid = 0;
 	p->has_report = p->has_role = false;
-	p->look.answered = false;
+	p->look.answered = p->look.hung = false;
 	p->nothing_lives = false;
 	p->orphans_not_after = pg_process_clock();
 	p->scan_at = 0;
@@ -233,7 +237,7 @@ adopt(Postgres *p, pid_t pid)
 	p->found_at = p->progress_at = p->work_at = p->now;
 	p->work = 0;
 	p->recovered_at = 0;
-	p->works = p->signalled = p->mute_told = p->silent = p->look.full = false;
+	p->works = p->signalled = p->mute_told = p->silent = p->look.full = p->look.hung = false;
 	p->probe_at = p->now;
 	p->slots_at = p->now;
 	p->text[0] = '\0';
@@ -396,7 +400,7 @@ slots(Postgres *p)
 	postgres_slots(p);
 }
 
-/* ---------- does it come to work? ---------- */
+/* ---------- does it work? ---------- */
 
 static void
 measure(Postgres *p)
@@ -416,13 +420,39 @@ measure(Postgres *p)
 }
 
 static void
+judge_standby(Postgres *p)
+{
+	int64_t limit = 2 * p->config->fsm.probe_timeout;
+	bool hung = false;
+
+	if (p->silent && !p->signalled && postgres_has_role(p, WATCH_STANDBY))
+	{
+		measure(p);
+		hung = p->now - p->look.answered_at > limit && p->now - p->progress_at > limit &&
+			   p->work_at > p->progress_at; /* measured since, and nothing found */
+	}
+	if (hung == p->look.hung)
+		return;
+	p->look.hung = hung;
+	if (hung)
+		postgres_told(p, "probe", "the standby is hung: no answer, and nothing done, for %d s",
+					  (int) (limit / 1000000));
+	tell(p);
+}
+
+static void
 judge(Postgres *p)
 {
 	const Config *c = p->config;
 	const char *what;
 
-	if (p->pid == 0 || p->works)
+	if (p->pid == 0)
 		return;
+	if (p->works)
+	{
+		judge_standby(p);
+		return;
+	}
 	if (p->look.answered && !p->has_role && !p->mute_told && p->now - p->found_at > MUTE_LIMIT)
 	{
 		p->mute_told = true;

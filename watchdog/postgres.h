@@ -38,10 +38,11 @@ typedef struct PostgresLook
 	pid_t postmaster;    /* 0: none */
 	bool answered;       /* the last probe was answered in time */
 	int64_t answered_at; /* CLOCK_BOOTTIME us */
-	bool full;           /* the last probe found no room on the disk of the WAL */
-	bool reported;       /* report is of the present postmaster and not older than 1 s */
-	WatchReport report;  /* the extension's last */
-	const char *text;    /* why broken, or what the last program said; never NULL */
+	bool hung;     /* a standby that worked: no answer and nothing done for twice probe_timeout */
+	bool full;     /* the last probe found no room on the disk of the WAL */
+	bool reported; /* report is of the present postmaster and not older than 1 s */
+	WatchReport report; /* the extension's last */
+	const char *text;   /* why broken, or what the last program said; never NULL */
 	/* a program that runs: seed or rewind */
 	const char *busy; /* NULL: none */
 	int percent;      /* -1 unknown */

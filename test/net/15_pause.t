@@ -83,5 +83,16 @@ ok(poll(lambda: primary.postmaster() not in (None, postmaster), 30) or primary.s
 ok(cluster.writes(), "the postmaster sleeps: the client writes")
 cluster.resume([postmaster])
 ok(cluster.wait_in_sync(primary), "in sync again")
+
+# All of the standby's PostgreSQL sleeps: the primary goes on, and the standby is restarted where it is.
+standby = cluster.other(primary)
+postmaster = standby.postmaster()
+begin = now()
+asleep = standby.postgres_processes()
+cluster.pause(asleep)
+ok(cluster.writes(), "the standby's PostgreSQL sleeps: the client writes")
+ok(poll(lambda: standby.postmaster() not in (None, postmaster), 30), "it is killed and restarted where it is")
+ok(cluster.wait_in_sync(primary), "in sync again by itself")
+ok("the standby is hung" in read(os.path.join(standby.host.disk, "tandemd.log")), "the log says that it was hung")
 cluster.finish()
 done()

@@ -443,6 +443,33 @@ test_rare_edges(void)
 }
 
 static void
+test_hung_standby(void)
+{
+	FsmDurable d = first_state();
+	Node n;
+	FsmInput in;
+
+	memset(&in, 0, sizeof(in));
+	in.type = FSM_I_PG;
+	in.pg.state = FSM_PG_STANDBY;
+	in.pg.peer = FSM_NOBODY;
+	start(&n, 1, &d);
+	step(&n, &in);
+	check(find(&n, FSM_A_PG_KILL, -1) == NULL, "a standby that works is left alone");
+	in.pg.hung = true;
+	n.x.paused = true;
+	step(&n, &in);
+	check(find(&n, FSM_A_PG_KILL, -1) == NULL, "a hung one, too, while paused");
+	n.x.paused = false;
+	step(&n, &in);
+	check(n.x.state == FSM_STANDBY && find(&n, FSM_A_PG_KILL, -1) != NULL,
+		  "a hung standby is killed");
+	pg_report(&n, FSM_PG_DOWN);
+	timer(&n, 2 * SEC);
+	check(find(&n, FSM_A_PG_RUN_STANDBY, -1) != NULL, "and started again");
+}
+
+static void
 test_lease_ends_first(void)
 {
 	Node n;
@@ -951,6 +978,7 @@ main(void)
 	test_own_vote_counts_when_durable();
 	test_voter_restart();
 	test_rare_edges();
+	test_hung_standby();
 	test_lease_ends_first();
 	test_async();
 	test_confirm();
