@@ -121,8 +121,10 @@ archive_completed(void)
 }
 
 /*
- * Write 'data', which follows what is written already.  False with a message
- * when the disk does not take it; part of it may then have been written.
+ * Write 'data', a frame's, which follows what is written already.  False with a
+ * message when the disk does not take it.  Part of it may be there then, but does
+ * not count: recovery must not see where a write has ended within a page (see
+ * frame_length() in sender.c).
  */
 bool
 rcvwal_write(XLogRecPtr start, const uint8_t *data, size_t length, char *error, size_t error_size)
@@ -158,8 +160,8 @@ rcvwal_write(XLogRecPtr start, const uint8_t *data, size_t length, char *error, 
 		data += n;
 		length -= n;
 		rcvwal.bytes += n;
-		rcvwal.written = start;
 	}
+	rcvwal.written = start;
 	pg_atomic_write_u64(&WalRcv->writtenUpto, rcvwal.written);
 	return true;
 }

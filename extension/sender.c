@@ -458,20 +458,34 @@ note_early(Sender *s, XLogRecPtr flushed, size_t length, TimestampTz now)
 }
 
 /*
+ * How much of the WAL that can be sent goes into the next frame, bytes.  Only
+ * the last one may end within a page, which is where a record ends then.  The
+ * standby may show recovery the WAL of each frame by itself, and recovery takes
+ * it that all of a page is there when it finds on it the header of a record
+ * that goes on on the next page (xlogreader.c, and XLogSendPhysical() about it).
+ */
+static size_t
+frame_length(const Sender *s)
+{
+	XLogRecPtr end = s->sent + link_stream_max(s->conn);
+	uint32 room = wal_segment_size - XLogSegmentOffset(s->sent, wal_segment_size);
+
+	end = s->sendable <= end ? s->sendable : end - end % XLOG_BLCKSZ;
+	return Min(end - s->sent, room);
+}
+
+/*
  * Put the next piece of WAL into the connection.  False if its segment is
  * gone; ERROR if it went while it was read.
  */
 static bool
 send_wal(Sender *s, XLogRecPtr flushed, TimestampTz now)
 {
-	size_t length = Min(s->sendable - s->sent, link_stream_max(s->conn));
-	uint32 offset = XLogSegmentOffset(s->sent, wal_segment_size);
+	size_t length = frame_length(s);
 	LinkHeader header;
 	uint8_t *payload;
 	XLogSegNo segno;
 
-	if (offset + length > (size_t) wal_segment_size)
-		length = wal_segment_size - offset;
 	payload = link_stream_begin(s->conn, length);
 	Assert(payload != NULL); /* the buffer is empty, or the ring ready */
 	if (!walfile_read(&s->file, s->timeline, s->sent, payload, length))

@@ -5,7 +5,9 @@
  * While the file named in the environment variable ENOSPC_FLAG exists, nothing
  * can be written into a file below pg_wal, and no room reserved for one: that
  * fails with ENOSPC, as on a disk without a free block that allocates even
- * for what is overwritten.  Reading, renaming and removing go on.
+ * for what is overwritten.  Reading, renaming and removing go on.  If that file
+ * is not empty, half of the next write still goes, as on a disk that becomes
+ * full in the middle of it; then it is empty.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -14,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -47,6 +50,20 @@ is_wal(int fd)
 	return strstr(path, "/pg_wal/") != NULL;
 }
 
+/* How much of a write to this descriptor goes. */
+static size_t
+room_for(int fd, size_t length)
+{
+	const char *flag = getenv("ENOSPC_FLAG");
+	struct stat state;
+
+	if (!disk_is_full() || !is_wal(fd))
+		return length;
+	if (length > 1 && stat(flag, &state) == 0 && state.st_size > 0 && truncate(flag, 0) == 0)
+		return length / 2;
+	return 0;
+}
+
 /* What the call would have returned, or -1 with ENOSPC. */
 #define FAIL_WHEN_FULL(fd)                \
 	do                                    \
@@ -70,15 +87,27 @@ write(int fd, const void *data, size_t length)
 ssize_t
 pwrite(int fd, const void *data, size_t length, off_t offset)
 {
-	FAIL_WHEN_FULL(fd);
-	return REAL(pwrite)(fd, data, length, offset);
+	size_t room = room_for(fd, length);
+
+	if (room == 0 && length > 0)
+	{
+		errno = ENOSPC;
+		return -1;
+	}
+	return REAL(pwrite)(fd, data, room, offset);
 }
 
 ssize_t
 pwrite64(int fd, const void *data, size_t length, off64_t offset)
 {
-	FAIL_WHEN_FULL(fd);
-	return REAL(pwrite64)(fd, data, length, offset);
+	size_t room = room_for(fd, length);
+
+	if (room == 0 && length > 0)
+	{
+		errno = ENOSPC;
+		return -1;
+	}
+	return REAL(pwrite64)(fd, data, room, offset);
 }
 
 ssize_t
