@@ -74,6 +74,7 @@ static void
 check_file(const Config *c)
 {
 	const char *unsafe = fsm_check_config(&c->fsm);
+	const char *warning = fsm_config_warning(&c->fsm);
 	int voters = __builtin_popcount(c->fsm.voters);
 
 	check_timing(&c->fsm.timing);
@@ -84,6 +85,8 @@ check_file(const Config *c)
 	if (voters == 2 && !c->fsm.fence)
 		show(WARN, "two voters and no fence agent: a silent host is not failed over without an "
 				   "operator");
+	if (warning != NULL)
+		show(WARN, "%s", warning);
 	if (c->node[c->self].npaths < 2)
 		show(WARN, "node %s has one path only: add a second network to \"address\"",
 			 c->node[c->self].name);

@@ -189,6 +189,9 @@ fsm_fence_tick(Ctx *c)
 			break;
 	if (c->now - x->heard_of[peer] < fsm_suspicion(c->cfg))
 		return;
+	/* a primary that is alone needs that vote as well, before its lease ends */
+	if (x->state == FSM_ALONE && c->now - x->heard_of[peer] >= c->cfg->peer_timeout)
+		fsm_fence_want(c, peer);
 	if (x->state == FSM_LEAVING ||
 		(x->state == FSM_PREVOTE &&
 		 (x->lossy || fsm_rec_names(&x->best, c->cfg->self, x->d.copy_id))))

@@ -229,6 +229,27 @@ fsm_check_config(const FsmConfig *cfg)
 	return NULL;
 }
 
+/*
+ * NULL, or what a safe configuration does that its owner may not expect.
+ *
+ * With profile dr the primary is to go on whatever happens to the other site; but one of two voters
+ * has no majority when the path is cut, and stops.
+ */
+const char *
+fsm_config_warning(const FsmConfig *cfg)
+{
+	if (!cfg->any_dr || fsm_count_bits(cfg->voters) != 2 || cfg->isolation_continue)
+		return NULL;
+	if (cfg->fence)
+		return "with two voters and a fence agent a primary that does not hear the other site "
+			   "powers "
+			   "off the node there, and stops where it cannot.  HINT: have a witness at the "
+			   "primary's site";
+	return "with two voters a primary that does not hear the other site stops.  HINT: have a "
+		   "witness "
+		   "at the primary's site, or set on_isolation = continue";
+}
+
 /* A STORE is expected every H; after two and a half of them the primary is suspected. */
 FsmTime
 fsm_suspicion(const FsmConfig *cfg)

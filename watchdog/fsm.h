@@ -466,6 +466,7 @@ extern FsmTime fsm_timing_v(const FsmTiming *t);
 extern FsmTimingFault fsm_check_timing(const FsmTiming *t);
 extern const char *fsm_timing_text(FsmTimingFault fault);
 extern const char *fsm_check_config(const FsmConfig *cfg);
+extern const char *fsm_config_warning(const FsmConfig *cfg);
 
 extern void fsm_init(const FsmConfig *cfg, Fsm *x, const FsmDurable *durable, uint64_t boot,
 					 uint64_t instance, uint32_t seed, FsmTime now, FsmActions *out);

@@ -89,6 +89,7 @@ read_config(const Options *o)
 	Config *c = calloc(1, sizeof(*c));
 	char error[1024];
 	const char *unsafe;
+	const char *warning;
 
 	if (c == NULL)
 	{
@@ -100,7 +101,12 @@ read_config(const Options *o)
 	else if ((unsafe = fsm_check_config(&c->fsm)) != NULL)
 		manager_log(NULL, LOG_ERR, "%s: the configuration is not safe: %s", o->config, unsafe);
 	else
+	{
+		warning = fsm_config_warning(&c->fsm);
+		if (warning != NULL)
+			manager_log(NULL, LOG_WARNING, "%s: %s", o->config, warning);
 		return c;
+	}
 	free(c);
 	return NULL;
 }

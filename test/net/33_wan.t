@@ -6,8 +6,6 @@ asked for, by each method that this kernel has, and nothing of it is left when i
 
 RATE in Mbit/s. test/vm/08_wan runs it with netem, which not every kernel has."""
 
-import json
-
 from netbed import *
 
 A, B = "10.78.0.1", "10.78.0.2"
@@ -69,29 +67,6 @@ print(got * 8 / (last - since))
 """
 
 
-class Wan:
-    """A line between alpha and beta."""
-
-    def __init__(self, method, **options):
-        argv = [os.path.join(TOP, "scripts", "wan"), "--control", "--method", method]
-        for key, value in options.items():
-            argv += [f"--{key}", value]
-        self.process = subprocess.Popen([*argv, str(alpha.pid), str(beta.pid)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.said = self.process.stdout.readline().strip() or self.process.stderr.read().strip()
-
-    def command(self, word):
-        self.process.stdin.write(word + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def end(self, how):
-        how(self.process)
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            pipe.close()
-
-
 def ping(count, *options):
     """The times of the answers, ms."""
     said = alpha.run(["ping", "-n", "-i", "0.02", "-c", str(count), *options, B], check=False).stdout
@@ -129,7 +104,7 @@ def missing(stats):
 
 
 def check(method, full):
-    line = Wan(method, rate=f"{full}Mbit", delay="10ms", jitter="3ms")
+    line = Wan(alpha, beta, method, rate=f"{full}Mbit", delay="10ms", jitter="3ms")
     if not ok(line.said == f"ready {method}", f"{method}: there is a line ({line.said})"):
         line.end(subprocess.Popen.kill)
         return
@@ -150,7 +125,7 @@ def check(method, full):
     line.end(lambda process: process.stdin.close())
     ok(gone(), f"{method}: it ends with its input, and its devices with it")
 
-    line = Wan(method, rate="100Mbit", delay="1ms", loss="2%")
+    line = Wan(alpha, beta, method, rate="100Mbit", delay="1ms", loss="2%")
     before = line.command("stats")
     got, ordered = send(5000, 0.0001)
     after = line.command("stats")
@@ -164,7 +139,7 @@ def check(method, full):
     line.end(subprocess.Popen.terminate)
     ok(gone(), f"{method}: terminated, it leaves nothing")
 
-    line = Wan(method, rate="1Mbit", delay="1ms", buffer="64kB")
+    line = Wan(alpha, beta, method, rate="1Mbit", delay="1ms", buffer="64kB")
     before = line.command("stats")
     got, ordered = send(300)
     lost = missing(line.command("stats")) - missing(before)
@@ -177,10 +152,10 @@ def check(method, full):
 bed = Bed(enter())
 alpha = bed.host("alpha", 1)
 beta = bed.host("beta", 2)
-probe = Wan("netem")
+probe = Wan(alpha, beta, "netem")
 probe.end(lambda process: process.stdin.close())
 best = "tun" if "has no netem" in probe.said else "netem"
-line = Wan("auto")
+line = Wan(alpha, beta)
 ok(line.said == f"ready {best}", f"asked for none, it takes {best} here ({line.said})")
 line.end(lambda process: process.stdin.close())
 for method in sys.argv[1:2] or ("tun", "netem"):

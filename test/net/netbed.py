@@ -22,6 +22,7 @@ Python's standard library is all this needs, and iproute2, nftables, util-linux.
 """
 
 import ctypes
+import json
 import os
 import pwd
 import shutil
@@ -383,6 +384,29 @@ class Bed:
             host.run(["nft", "-f", "-"], input=(
                 "table inet faults\ndelete table inet faults\ntable inet faults {\n"
                 "  chain input {\n    type filter hook input priority 0;\n" + rules + "  }\n}\n"))
+
+
+class Wan:
+    """A line between two hosts, by scripts/wan, as long as both are up: 10.78.0.1 and 10.78.0.2."""
+
+    def __init__(self, one, other, method="auto", **options):
+        argv = [os.path.join(TOP, "scripts", "wan"), "--control", "--method", method]
+        for key, value in options.items():
+            argv += [f"--{key}", value]
+        self.process = subprocess.Popen([*argv, str(one.pid), str(other.pid)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.said = self.process.stdout.readline().strip() or self.process.stderr.read().strip()
+
+    def command(self, word):
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def end(self, how):
+        how(self.process)
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            pipe.close()
 
 
 # ---------- TAP ----------

@@ -288,6 +288,20 @@ test_config(void)
 	n.cfg.isolation_continue = false;
 	n.cfg.voters = 1;
 	check(fsm_check_config(&n.cfg) != NULL, "one voter is refused");
+
+	start(&n, 0, &d);
+	n.cfg.voters = 3;
+	check(fsm_config_warning(&n.cfg) == NULL, "profile ha: no warning of path cuts");
+	n.cfg.any_dr = true;
+	check(fsm_config_warning(&n.cfg) != NULL, "profile dr: two voters stop at a path cut");
+	n.cfg.fence = true;
+	check(fsm_config_warning(&n.cfg) != NULL, "profile dr: or fence");
+	n.cfg.fence = false;
+	n.cfg.isolation_continue = true;
+	check(fsm_config_warning(&n.cfg) == NULL, "profile dr: but with on_isolation = continue");
+	n.cfg.isolation_continue = false;
+	n.cfg.voters = 7;
+	check(fsm_config_warning(&n.cfg) == NULL, "profile dr: and with a witness");
 }
 
 static void
