@@ -336,6 +336,8 @@ heal(World *w)
 	trace(w, "---- all faults are over");
 	w->chaos = false;
 	w->loss = w->slow = 0;
+	w->hold_flush = false; /* a scene may have come to its end early */
+	memset(w->late, 0, sizeof(w->late));
 	for (int i = 0; i < w->n; i++)
 	{
 		Host *h = &w->h[i];

@@ -673,14 +673,16 @@ test_remote(void **state)
 	snprintf(text, sizeof(text), BASE "%s", remote);
 	good(&c, text);
 	assert_int_equal(c.fsm.voters, 7);
+	assert_false(c.fsm.any_dr);
 	snprintf(text, sizeof(text), BASE "%s[failover]\nprofile = dr\nconfirm_timeout = 10s\n",
 			 remote);
 	good(&c, text);
 	assert_int_equal(c.fsm.voters, 15);
-	assert_true(c.fsm.dr);
+	assert_true(c.fsm.dr && c.fsm.any_dr);
 	snprintf(text, sizeof(text), BASE "%svoter = on\n", remote);
 	good(&c, text);
 	assert_int_equal(c.fsm.voters, 15);
+	assert_true(!c.fsm.dr && c.fsm.any_dr); /* this node needs no word, but another voter does */
 }
 
 static void
