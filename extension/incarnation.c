@@ -188,13 +188,13 @@ incarnation_store(const LinkHistory *history)
 /* ------------------------------------------------------- start of a primary */
 
 /*
- * The LSN just behind a shutdown checkpoint record that starts at 'record'.
- * The record holds a CheckPoint and no blocks, so its length is known.
+ * The LSN just behind a record of 'length' bytes that starts at 'record', which
+ * is not the beginning of a page.
  */
-static XLogRecPtr
-end_of_checkpoint(XLogRecPtr record)
+XLogRecPtr
+incarnation_end_of_record(XLogRecPtr record, uint32 length)
 {
-	uint32 left = MAXALIGN(SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint));
+	uint32 left = length;
 	XLogRecPtr at = record;
 
 	for (;;)
@@ -207,6 +207,17 @@ end_of_checkpoint(XLogRecPtr record)
 		at += room;
 		at += XLogSegmentOffset(at, wal_segment_size) == 0 ? SizeOfXLogLongPHD : SizeOfXLogShortPHD;
 	}
+}
+
+/*
+ * The LSN just behind a shutdown checkpoint record that starts at 'record'.
+ * The record holds a CheckPoint and no blocks, so its length is known.
+ */
+static XLogRecPtr
+end_of_checkpoint(XLogRecPtr record)
+{
+	return incarnation_end_of_record(
+		record, MAXALIGN(SizeOfXLogRecord + SizeOfXLogRecordDataHeaderShort + sizeof(CheckPoint)));
 }
 
 /*

@@ -353,6 +353,7 @@ extern bool tandem_parse_address(char *text, int default_port, char **host, int 
 /* incarnation.c */
 extern void incarnation_note_clean_stop(void);
 extern void incarnation_begin(void);
+extern XLogRecPtr incarnation_end_of_record(XLogRecPtr record, uint32 length);
 extern uint64 incarnation_reterm(uint64 term, uint64 incarnation, XLogRecPtr start);
 extern void incarnation_suspend(void);
 extern void incarnation_resume(void);

@@ -401,6 +401,47 @@ step_reset(void)
 }
 
 /*
+ * Does a whole record begin at 'start' and end before 'end'?  If that cannot
+ * be read here, it may.
+ */
+static bool
+has_record(XLogRecPtr start, XLogRecPtr end)
+{
+	WalFile file = {.fd = -1};
+	uint32 length;
+	bool whole = true;
+
+	if (start % XLOG_BLCKSZ == 0)
+		start += XLogSegmentOffset(start, wal_segment_size) == 0 ? SizeOfXLogLongPHD
+																 : SizeOfXLogShortPHD;
+	if (start + sizeof(length) > end)
+		return false;
+	if (walfile_read(&file, rcvwal.timeline, start, &length, sizeof(length)))
+		whole = length >= SizeOfXLogRecord && length <= end - start &&
+				incarnation_end_of_record(start, length) <= end;
+	walfile_close(&file);
+	return whole;
+}
+
+/*
+ * Up to where may recovery have gone, of what the primary does not have from
+ * 'divergence' on?  It reads ahead of what it replays, and keeps what it has
+ * read while it waits, for instance for recovery_min_apply_delay: every record
+ * that it was shown counts.  A part of one does not: the primary's flush, which
+ * is what recovery is shown, may end within a record.
+ */
+static XLogRecPtr
+recovery_position(XLogRecPtr replayed, XLogRecPtr divergence)
+{
+	XLogRecPtr shown;
+
+	SpinLockAcquire(&WalRcv->mutex);
+	shown = WalRcv->flushedUpto;
+	SpinLockRelease(&WalRcv->mutex);
+	return shown > Max(replayed, divergence) && has_record(divergence, shown) ? shown : replayed;
+}
+
+/*
  * Compare the primary's incarnations with ours.  Discards what it has lost
  * and makes its history ours.  ERROR if we have replayed what it has lost.
  * Whether we hold more than the primary does is for the primary to see, when
@@ -417,19 +458,22 @@ follow_history(const LinkHistory *theirs)
 		TimeLineID timeline;
 		XLogRecPtr replayed = GetCurrentReplayRecPtr(&timeline);
 		uint64 divergence = link_divergence(mine->entry, mine->count, theirs->entry, theirs->count);
+		XLogRecPtr reached = recovery_position(replayed, divergence);
 		uint64 resume;
 
 		if (link_resume(mine->entry, mine->count, theirs->entry, theirs->count,
-						Max(rcvwal.durable, replayed), replayed, PG_UINT64_MAX,
+						Max(rcvwal.durable, reached), reached, PG_UINT64_MAX,
 						&resume) == LINK_REBUILD)
 		{
 			pause_before_refusal("this standby has diverged from its primary", true);
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("this standby has diverged from its primary"),
-					 errdetail("The primary's WAL begins anew at %X/%X, but this standby has "
-							   "replayed WAL up to %X/%X that the primary does not have.",
-							   LSN_FORMAT_ARGS(divergence), LSN_FORMAT_ARGS(replayed)),
+					 errdetail("The primary's WAL begins anew at %X/%X, but this standby %s WAL up "
+							   "to %X/%X that the primary does not have.",
+							   LSN_FORMAT_ARGS(divergence),
+							   replayed > divergence ? "has replayed" : "is replaying",
+							   LSN_FORMAT_ARGS(replayed > divergence ? replayed : reached)),
 					 errhint("Seed this standby again with pg_basebackup, or use pg_rewind if "
 							 "the primary is on a newer timeline.")));
 		}

@@ -301,4 +301,25 @@ foreach my $how (qw(pg_promote pg_ctl))
 	$standby->stop;
 }
 
+# (i) what the primary has flushed ends within a record: the standby was shown a part of it, and
+# follows all the same
+my $mu = make_primary('mu', conf => $conf);
+my $nu = make_standby('nu', $mu);
+ok(wait_for_state($mu, 'in sync'), 'another pair is in sync');
+$bound = $mu->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
+$mu->safe_psql('postgres',
+	"SET synchronous_commit = off; SELECT pg_logical_emit_message(true, 'm', repeat('x', 30000))");
+ok(wait_until($mu, "SELECT pg_current_wal_flush_lsn() > '$bound'"), 'whole pages are flushed');
+$bound = $mu->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
+is(lsn_number($bound) % 8192, 0, 'and no more than that');
+ok(wait_until($nu, "SELECT pg_last_wal_receive_lsn() = '$bound'"), 'which recovery is shown');
+$walreceiver = walreceiver_pid($nu);
+kill_host($mu);
+lose_wal_from($mu, 1, $bound);
+$mu->start;
+ok(wait_for_link($mu, 'nu', 'streaming'), 'the standby follows the primary that has lost the rest');
+$mu->safe_psql('postgres', 'CREATE TABLE t (i int); INSERT INTO t VALUES (1)');
+is_same_data($mu, $nu, 'the two are the same');
+is(walreceiver_pid($nu), $walreceiver, 'the walreceiver never ended');
+
 done_testing();
