@@ -57,6 +57,17 @@ rcvwal_continue(XLogRecPtr flushed)
 	XLByteToSeg(flushed, archive_next, wal_segment_size);
 }
 
+/*
+ * Who is going to stream cannot say what became of the WAL beyond the bound:
+ * do not tell it that it is here.  It stays where it is: it may have been
+ * acknowledged, and a promotion must find it.
+ */
+void
+rcvwal_forget_tail(void)
+{
+	rcvwal.written = rcvwal.durable = Min(rcvwal.durable, rcvwal.bound);
+}
+
 /* Close the segment that is open.  What was written to it stays unflushed. */
 void
 rcvwal_close(void)

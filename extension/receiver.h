@@ -30,6 +30,7 @@ extern ReceivedWal rcvwal;
 
 extern void rcvwal_begin(TimeLineID timeline, XLogRecPtr start);
 extern void rcvwal_continue(XLogRecPtr flushed);
+extern void rcvwal_forget_tail(void);
 extern bool
 rcvwal_write(XLogRecPtr start, const uint8_t *data, size_t length, char *error, size_t error_size);
 extern bool rcvwal_has_room(char *error, size_t error_size);

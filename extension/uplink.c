@@ -239,6 +239,17 @@ no_link(const char *why)
 	return UPLINK_NO_LINK;
 }
 
+/* There is no link, and nothing is known of the server's incarnations. */
+static UplinkResult
+no_offer(const char *why)
+{
+	UplinkResult result = no_link(why);
+
+	if (result == UPLINK_NO_LINK)
+		rcvwal_forget_tail();
+	return result;
+}
+
 /*
  * Begin.  'connection' is core's libpq connection to the primary, idle.
  */
@@ -506,9 +517,9 @@ take_offer(const char *text)
 		return no_link("the server is a standby itself");
 	}
 	if (text[0] == '\0')
-		return no_link("the server gives no offer on this connection");
+		return no_offer("the server gives no offer on this connection");
 	if (!rcvoffer_parse(text, &offer))
-		return no_link("the primary's offer is not understood");
+		return no_offer("the primary's offer is not understood");
 	if (offer.system_identifier != GetSystemIdentifier())
 	{
 		pause_before_refusal("another database system", false);
@@ -571,7 +582,7 @@ step_ask(void)
 		PQclear(answer);
 		while ((answer = PQgetResult(pq)) != NULL)
 			PQclear(answer);
-		return unknown ? no_link("the primary has no pg_tandem") : retry_all(text);
+		return unknown ? no_offer("the primary has no pg_tandem") : retry_all(text);
 	}
 	text = pstrdup(PQgetvalue(answer, 0, 0));
 	PQclear(answer);

@@ -322,4 +322,23 @@ $mu->safe_psql('postgres', 'CREATE TABLE t (i int); INSERT INTO t VALUES (1)');
 is_same_data($mu, $nu, 'the two are the same');
 is(walreceiver_pid($nu), $walreceiver, 'the walreceiver never ended');
 
+# (g) the primary comes back without the library, and so cannot tell what it has lost: the standby,
+# which then streams by core, must not claim to hold it
+my $theta = make_primary('theta', conf => $conf);
+my $iota = make_standby('iota', $theta);
+$theta->stop;
+start_holdable($theta);
+ok(wait_for_state($theta, 'in sync'), 'another pair is in sync');
+$theta->safe_psql('postgres', 'CREATE TABLE t (a int); INSERT INTO t VALUES (0); CHECKPOINT');
+($session, $bound) = go_ahead($theta, $iota, 1);
+kill_host($theta);
+lose_wal_from($theta, 1, $bound);
+$theta->append_conf('postgresql.conf',
+	"shared_preload_libraries = ''\nsynchronous_standby_names = 'iota'");
+$theta->start;
+my $of_iota = "FROM pg_stat_replication WHERE application_name = 'iota' AND state = 'streaming'";
+ok(wait_until($theta, "SELECT flush_lsn IS NOT NULL $of_iota"), 'the standby streams by core');
+is( $theta->safe_psql('postgres', "SELECT flush_lsn <= pg_current_wal_flush_lsn() $of_iota"),
+	't', 'and does not claim to hold WAL that the primary has lost');
+
 done_testing();
