@@ -225,18 +225,26 @@ check_identity(const LinkHello *hello, Refusal *refusal)
 static bool
 check_wal(const LinkHello *hello, Refusal *refusal)
 {
+	XLogRecPtr held = Max(hello->start, hello->check_to);
 	XLogRecPtr end;
 	XLogRecPtr flushed;
 	uint32 crc;
 
 	capture_begin_session();
 	(void) capture_sendable(&end, &flushed);
-	if (hello->start > end || hello->check_to > end)
+	if (held > end && held <= GetXLogInsertRecPtr())
+		/* sent at the write, by a walk that has ended: it can be compared when it is flushed */
+		return refuse(
+			refusal, LINK_REASON_OTHER,
+			psprintf("the standby holds WAL up to %X/%X, of which the primary has flushed "
+					 "no more than %X/%X yet",
+					 LSN_FORMAT_ARGS(held), LSN_FORMAT_ARGS(flushed)),
+			"");
+	if (held > end)
 		return refuse(refusal, LINK_REASON_DIVERGED,
 					  psprintf("the standby holds WAL up to %X/%X, which is beyond the primary's "
 							   "end at %X/%X",
-							   LSN_FORMAT_ARGS(Max(hello->start, hello->check_to)),
-							   LSN_FORMAT_ARGS(end)),
+							   LSN_FORMAT_ARGS(held), LSN_FORMAT_ARGS(end)),
 					  SEED_HINT);
 	if (hello->check_to - hello->check_from > (uint64) wal_segment_size)
 		return refuse(refusal, LINK_REASON_PROTOCOL, "malformed greeting", "");

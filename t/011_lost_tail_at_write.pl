@@ -341,4 +341,29 @@ ok(wait_until($theta, "SELECT flush_lsn IS NOT NULL $of_iota"), 'the standby str
 is( $theta->safe_psql('postgres', "SELECT flush_lsn <= pg_current_wal_flush_lsn() $of_iota"),
 	't', 'and does not claim to hold WAL that the primary has lost');
 
+# (h) capture at write is turned off while a flush takes long, and the link is cut: what the standby
+# holds is not flushed yet, which does not make it diverged
+my $kappa = make_primary('kappa', conf => $conf, path => 1);
+my $lambda = make_standby('lambda', $kappa);
+$kappa->stop;
+start_holdable($kappa);
+ok(wait_for_state($kappa, 'in sync'), 'one more pair is in sync');
+$kappa->safe_psql('postgres', 'CREATE TABLE t (a int); INSERT INTO t VALUES (0); CHECKPOINT');
+($session, $bound) = go_ahead($kappa, $lambda, 1);
+$walreceiver = walreceiver_pid($lambda);
+$kappa->safe_psql('postgres', "ALTER SYSTEM SET tandem.capture = 'flush'");
+$kappa->reload;
+ok(wait_until($kappa, "SELECT capture = 'flush' FROM tandem.status"), 'WAL is captured at flush');
+my $log_end = -s $lambda->logfile;
+$kappa->{path}->cut;
+ok(wait_for_receiver($lambda, 'connecting'), 'the link is cut');
+$kappa->{path}->restore;
+ok($lambda->wait_for_log(qr/refused by the primary: the standby holds WAL up to/, $log_end),
+	'the standby is told to wait');
+let_flushes_go();
+ok(wait_for_link($kappa, 'lambda', 'streaming'), 'when it is flushed the link is back');
+ok($session->finish, 'and the commit returns');
+is(walreceiver_pid($lambda), $walreceiver, 'the walreceiver never ended');
+unlike(slurp_file($lambda->logfile, $log_end), qr/FATAL/, 'and the standby was not called diverged');
+
 done_testing();
