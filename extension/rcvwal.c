@@ -204,14 +204,16 @@ rcvwal_has_room(char *error, size_t error_size)
 	return false;
 }
 
-/* Make durable what is written.  PANIC if that fails, as everywhere in core. */
+/*
+ * Make durable what is written, which is all in the segment that is open.
+ * PANIC if that fails, as everywhere in core.
+ */
 void
 rcvwal_flush(void)
 {
-	if (rcvwal.durable == rcvwal.written)
+	if (rcvwal.durable == rcvwal.written || segment_fd < 0)
 		return;
-	if (segment_fd >= 0)
-		issue_xlog_fsync(segment_fd, segment_no, rcvwal.timeline);
+	issue_xlog_fsync(segment_fd, segment_no, rcvwal.timeline);
 	rcvwal.durable = rcvwal.written;
 	rcvwal.flushes++;
 }
@@ -329,6 +331,7 @@ rcvwal_discard(TimeLineID timeline, XLogRecPtr from)
 	bool found = false;
 	int fd;
 
+	rcvwal_flush();
 	rcvwal_close();
 	XLByteToSeg(from, first, wal_segment_size);
 	for (segno = first; (fd = open_received(timeline, segno, path)) >= 0; segno++)

@@ -28,6 +28,7 @@
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -526,14 +527,29 @@ receive_from_core(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 
 /* ------------------------------------------------- the replaced functions */
 
+/*
+ * The walreceiver ends.  Recovery goes on with all that is in pg_wal, and the
+ * next walreceiver takes what comes before its first segment for durable: so
+ * now it must be, before core says that this one is gone.
+ */
+static void
+flush_at_exit(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
+{
+	rcvwal_flush();
+}
+
 static bool
 our_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *opts)
 {
+	static bool registered = false;
 	bool temporary;
 
 	if (opts->logical || !AmWalReceiverProcess())
 		return (core->walrcv_startstreaming)(conn, opts);
 
+	if (!registered)
+		on_shmem_exit(flush_at_exit, 0);
+	registered = true;
 	options = *opts;
 	if (opts->slotname != NULL)
 	{
