@@ -29,6 +29,7 @@ ReceivedWal rcvwal;
 
 static int segment_fd = -1;
 static XLogSegNo segment_no;
+static int segment_sync;       /* how it was opened to be flushed: sync_now() */
 static XLogSegNo archive_next; /* first segment not handed to the archiver */
 
 /*
@@ -77,6 +78,13 @@ rcvwal_close(void)
 	segment_fd = -1;
 }
 
+/* How WAL is made durable: wal_sync_method, or -1: with fsync off, not at all. */
+static int
+sync_now(void)
+{
+	return enableFsync ? sync_method : -1;
+}
+
 /*
  * Open, or make, the segment of 'lsn'.  XLogFileInit() throws when the disk
  * is full; that must end the link and not the walreceiver, because without a
@@ -90,6 +98,7 @@ open_segment(XLogRecPtr lsn, char *error, size_t error_size)
 	volatile bool opened = true;
 
 	XLByteToSeg(lsn, segment_no, wal_segment_size);
+	segment_sync = sync_now();
 	PG_TRY();
 	{
 		segment_fd = XLogFileInit(segment_no, rcvwal.timeline);
@@ -213,7 +222,16 @@ rcvwal_flush(void)
 {
 	if (rcvwal.durable == rcvwal.written || segment_fd < 0)
 		return;
-	issue_xlog_fsync(segment_fd, segment_no, rcvwal.timeline);
+	if (segment_sync == sync_now())
+		issue_xlog_fsync(segment_fd, segment_no, rcvwal.timeline);
+	else
+	{
+		/* as assign_xlog_sync_method(): some methods need another way to open */
+		if (pg_fsync(segment_fd) != 0)
+			ereport(PANIC,
+					(errcode_for_file_access(), errmsg("could not fsync a WAL segment: %m")));
+		rcvwal_close();
+	}
 	rcvwal.durable = rcvwal.written;
 	rcvwal.flushes++;
 }

@@ -53,4 +53,36 @@ is(join(' ', grep { ($flushed{$_} // 0) < $wrote{$_} } sort keys %wrote),
 	'', 'it has flushed all that it wrote');
 is_same_data($alpha, $beta, 'both hold the same');
 
+#
+# wal_sync_method is changed to one by which the write itself makes WAL durable, if the segment was
+# opened for that.
+#
+sub opened_for_that
+{
+	my ($pid) = @_;
+
+	foreach my $fd (glob "/proc/$pid/fd/*")
+	{
+		next unless (readlink($fd) // '') =~ m{/pg_wal/[0-9A-F]{24}$};
+		my ($number) = $fd =~ /(\d+)$/;
+		my ($flags) = slurp_file("/proc/$pid/fdinfo/$number") =~ /^flags:\s+(\d+)/m;
+		return oct($flags) & 010000 ? 1 : 0; # O_DSYNC
+	}
+	return undef;
+}
+
+my $receiver = walreceiver_pid($beta);
+is(opened_for_that($receiver), 0, 'with fdatasync it need not be');
+$beta->safe_psql('postgres', "ALTER SYSTEM SET wal_sync_method = 'open_datasync'");
+$beta->reload;
+my $reloaded = "SELECT current_setting('wal_sync_method') = 'open_datasync'";
+ok(wait_until($beta, $reloaded), 'the standby is told to use open_datasync');
+foreach my $i (2 .. 1000)
+{
+	$alpha->safe_psql('postgres', "INSERT INTO t VALUES ($i)");
+	last if opened_for_that($receiver);
+}
+is(walreceiver_pid($beta), $receiver, 'the same walreceiver takes more');
+is(opened_for_that($receiver), 1, 'and its segment is opened for that');
+
 done_testing();
