@@ -310,6 +310,36 @@ end_reterm(void)
 }
 
 /*
+ * No walsender may stream the new incarnation to a standby of ours that does
+ * not know of it: as soon as it did it would seem to have diverged.  Its
+ * standby comes again, and waits for an offer.  True if there is still one.
+ */
+static bool
+end_core_streams(void)
+{
+	int cursor = 0;
+	int index;
+	pid_t pid = 0;
+	bool any = false;
+
+	while ((index = offer_fallback_walsender(&cursor, &pid)) >= 0)
+	{
+		WalSnd *walsnd = &WalSndCtl->walsnds[index];
+		bool streams;
+
+		SpinLockAcquire(&walsnd->mutex);
+		streams = walsnd->pid == pid &&
+				  (walsnd->state == WALSNDSTATE_STREAMING || walsnd->state == WALSNDSTATE_CATCHUP);
+		SpinLockRelease(&walsnd->mutex);
+		if (!streams)
+			continue;
+		any = true;
+		(void) kill(pid, SIGTERM);
+	}
+	return any;
+}
+
+/*
  * Go on with the change of the term, if all links have ended.  ERROR if the new
  * incarnation cannot be stored; then another worker starts, and tandemd asks
  * again.
@@ -328,6 +358,7 @@ continue_reterm(void)
 		any = true;
 		link_wake_worker(&tandem->links[i]);
 	}
+	any |= end_core_streams();
 	if (any)
 		return;
 
