@@ -166,7 +166,7 @@ pg_file_copy(const char *from, const char *to, uid_t uid, gid_t gid)
 	char *piece = malloc(1024 * 1024);
 	struct stat st;
 	ssize_t n = 0;
-	int in = open(from, O_RDONLY | O_CLOEXEC);
+	int in = open(from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	int out = -1;
 	int r = in < 0 || piece == NULL ? -errno : 0;
 

@@ -23,6 +23,7 @@ extern int pg_file_remove(const char *path);
 extern int pg_file_sync_directory(const char *path);
 /* fsync the directory that holds path. */
 extern int pg_file_sync_parent(const char *path);
+/* Neither name may be a link: the directories belong to the database's user, and tandemd is root. */
 extern int pg_file_copy(const char *from, const char *to, uid_t uid, gid_t gid);
 /* Make a directory and those above it. */
 extern int pg_file_make_directory(const char *path, uid_t uid, gid_t gid);

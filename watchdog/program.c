@@ -199,14 +199,25 @@ child(const Child *c)
 	_exit(127);
 }
 
-/* Opened as root if that is what tandemd is: the file belongs to the program's user. */
+/*
+ * Opened as root if that is what tandemd is, and given to the program's user, who may be able to
+ * write into the directory: not through a link, or any file could become theirs; and without waiting
+ * for a pipe's reader.
+ */
 static int
 open_log(const Child *c, const char *path)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0600);
+	int fd = open(
+		path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK, 0600);
+	struct stat st;
 
 	if (fd < 0)
 		return -errno;
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
+	{
+		close(fd);
+		return -EINVAL;
+	}
 	if (c->change_user && fchown(fd, c->uid, c->gid) != 0)
 	{
 		close(fd);
