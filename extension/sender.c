@@ -475,8 +475,9 @@ frame_length(const Sender *s)
 }
 
 /*
- * Put the next piece of WAL into the connection.  False if its segment is
- * gone; ERROR if it went while it was read.
+ * Put the next piece of WAL into the connection.  False with errno set if it
+ * cannot be read (see walfile_read()); ERROR if its segment went while it was
+ * read.
  */
 static bool
 send_wal(Sender *s, XLogRecPtr flushed, TimestampTz now)
@@ -570,6 +571,30 @@ show_sent(Sender *s)
 }
 
 /*
+ * WAL that the standby needs cannot be read, for 'error'.  Tell it, and say why
+ * the link ends.  Only a segment that is not there is gone for good.
+ */
+static const char *
+refuse_wal(Sender *s, int error)
+{
+	const char *why;
+
+	if (error == ENOENT)
+	{
+		handshake_refuse(
+			s->conn, LINK_REASON_WAL_REMOVED,
+			psprintf("WAL at %X/%X has already been removed", LSN_FORMAT_ARGS(s->sent)),
+			"Seed the standby again with pg_basebackup, and give it a "
+			"replication slot.");
+		return "the WAL it needs has already been removed";
+	}
+	why = psprintf("could not read WAL at %X/%X: %s", LSN_FORMAT_ARGS(s->sent),
+				   error != 0 ? strerror(error) : "its segment is too short");
+	handshake_refuse(s->conn, LINK_REASON_OTHER, why, "");
+	return why;
+}
+
+/*
  * Send what can be sent without waiting.  NULL, or why the link ends;
  * *wait_ms is lowered to when this wants to be called again.
  */
@@ -607,14 +632,7 @@ send_what_can_be_sent(Sender *s, long *wait_ms)
 			if (s->sent == before)
 				pg_atomic_fetch_add_u64(&tandem->capture.wakeups, 1);
 			if (!send_wal(s, flushed, now))
-			{
-				handshake_refuse(
-					s->conn, LINK_REASON_WAL_REMOVED,
-					psprintf("WAL at %X/%X has already been removed", LSN_FORMAT_ARGS(s->sent)),
-					"Seed the standby again with pg_basebackup, and give it a "
-					"replication slot.");
-				return "the WAL it needs has already been removed";
-			}
+				return refuse_wal(s, errno);
 			continue;
 		}
 		else

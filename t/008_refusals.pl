@@ -318,6 +318,24 @@ $gamma->stop;
 is($alpha->safe_psql('postgres', $link),
 	$link_before, 'the first standby has had its link all the time');
 
+# A segment that the primary cannot read now is not one that it has removed: the standby is told, and
+# comes again.
+$beta->stop;
+my $segment = $alpha->data_dir . '/pg_wal/'
+  . $alpha->safe_psql('postgres', 'SELECT pg_walfile_name(pg_current_wal_lsn())');
+$alpha->safe_psql('postgres',
+	"SELECT pg_logical_emit_message(false, 't', 't'); SELECT pg_switch_wal()");
+chmod 0000, $segment or die $!;
+$from = -s $beta->logfile;
+$beta->start;
+ok(wait_until($beta, "SELECT last_error LIKE '%could not read WAL at %: Permission denied' FROM tandem.receiver"),
+	'a standby is told that WAL cannot be read, and why');
+my $receiver = walreceiver_pid($beta);
+chmod 0600, $segment or die $!;
+ok(wait_for_link($alpha, 'beta', 'streaming'), 'when it can be read the standby streams');
+is(walreceiver_pid($beta), $receiver, 'with the same walreceiver');
+unlike(slurp_file($beta->logfile, $from), qr/already been removed/, 'nothing was called removed');
+
 # The primary tells its standbys an address where somebody else answers.  No link can be had there,
 # which must not keep a standby from the WAL.
 $alpha->append_conf('postgresql.conf',
