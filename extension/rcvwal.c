@@ -157,7 +157,8 @@ rcvwal_write(XLogRecPtr start, const uint8_t *data, size_t length, char *error, 
 
 		if (segment_fd >= 0 && !XLByteInSeg(start, segment_no, wal_segment_size))
 		{
-			rcvwal_flush(); /* or it would have to be opened again for it */
+			rcvwal.written = start; /* the end of a page */
+			rcvwal_flush();         /* or it would have to be opened again for it */
 			rcvwal_close();
 		}
 		if (segment_fd < 0 && !open_segment(start, error, error_size))
