@@ -554,13 +554,17 @@ operator_command(Ctx *c, const FsmInput *in)
 
 /*
  * Whether this node has the kernel's watchdog that is required.  Without it the node asks for no
- * votes; a primary leaves in holder_tick().
+ * votes, and starts no primary, not even one of a lease that is over; a primary leaves in
+ * holder_tick().
  */
 static void
 device(Ctx *c, bool ok)
 {
 	c->x->unguarded = !ok;
-	if (!ok && IN_STATE(c->x, FSM_SEEKING))
+	if (ok)
+		return;
+	fsm_forget(c, FSM_A_PG_RUN_PRIMARY);
+	if (IN_STATE(c->x, FSM_SEEKING))
 		candidate_give_up(c);
 }
 

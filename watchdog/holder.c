@@ -290,7 +290,6 @@ holder_leave_unguarded(Ctx *c)
 		return;
 	fsm_alarm(
 		c, "the kernel's watchdog is required and cannot be had: this node gives up being primary");
-	fsm_forget(c, FSM_A_PG_RUN_PRIMARY);
 	holder_hand_over(c, IN_STATE(x, FSM_BIT(FSM_IN_SYNC) | FSM_BIT(FSM_ALONE)));
 }
 

@@ -665,5 +665,5 @@ directed_run(World *w, int k)
 	if (ready(w, &p, &q) && !w->failed)
 		scenes[k].play(w, p, q);
 	if (!w->failed)
-		settle(w, (opt.two ? 25 : 12) * SEC + 3 * opt.timing.lease);
+		settle(w, (opt.two || opt.fence ? 25 : 12) * SEC + 3 * opt.timing.lease);
 }

@@ -198,7 +198,7 @@ settle(World *w, Time bound)
 static void
 random_schedule(World *w)
 {
-	Time bound = (opt.two || opt.override ? 25 : 12) * SEC + 3 * opt.timing.lease;
+	Time bound = (opt.two || opt.fence || opt.override ? 25 : 12) * SEC + 3 * opt.timing.lease;
 
 	if (opt.wild)
 		bound = 400 * SEC;
