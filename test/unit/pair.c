@@ -523,6 +523,39 @@ raw_pair(int *other)
 	return conn;
 }
 
+/* Drive our side until it waits or ends. */
+int
+drive(LinkConn *conn)
+{
+	int result;
+
+	for (int i = 0; i < 100; i++)
+	{
+		struct pollfd p = {.fd = conn->fd, .events = POLLIN};
+
+		result = link_auth_step(conn);
+		if (result != LINK_IO_AGAIN)
+			return result;
+		if (poll(&p, 1, 0) == 0)
+			return result;
+	}
+	fail_msg("it neither waits nor ends");
+	return 0;
+}
+
+/* A server under attack; returns the attacker's end. */
+LinkConn *
+attacked_server(int *other, Store *store)
+{
+	LinkConn *server = raw_pair(other);
+
+	memset(store, 0, sizeof(*store));
+	store->id = OFFER_ID;
+	memset(store->key, 0x5A, LINK_KEY_SIZE);
+	link_auth_server(server, find_key, store);
+	return server;
+}
+
 size_t
 make_frame(uint8_t *buf, LinkFrameType type, const void *payload, size_t length)
 {

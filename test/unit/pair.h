@@ -118,6 +118,10 @@ extern void exchange(Session *s, size_t bytes, size_t max);
 
 /* A connection, and a descriptor in place of its peer. */
 extern LinkConn *raw_pair(int *other);
+/* its authentication, until it waits (LINK_IO_AGAIN) or ends */
+extern int drive(LinkConn *conn);
+/* a server under attack; *other is the attacker's end */
+extern LinkConn *attacked_server(int *other, Store *store);
 extern size_t make_frame(uint8_t *buf, LinkFrameType type, const void *payload, size_t length);
 
 /* For main(): the last test of a group checks what the others left open. */
