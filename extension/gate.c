@@ -781,31 +781,16 @@ static bool
 poll_fallback(void)
 {
 	int cursor = 0;
-	int index;
-	pid_t pid = 0;
+	FallbackStream stream;
 	bool any = false;
 
-	while ((index = offer_fallback_walsender(&cursor, &pid)) >= 0)
+	while (offer_next_fallback(&cursor, &stream))
 	{
-		WalSnd *walsnd = &WalSndCtl->walsnds[index];
-		XLogRecPtr write = 0;
-		XLogRecPtr flush = 0;
-		XLogRecPtr apply = 0;
-		bool streaming;
-
-		SpinLockAcquire(&walsnd->mutex);
-		streaming = walsnd->pid == pid && walsnd->state == WALSNDSTATE_STREAMING;
-		if (streaming)
-		{
-			write = walsnd->write;
-			flush = walsnd->flush;
-			apply = walsnd->apply;
-		}
-		SpinLockRelease(&walsnd->mutex);
-		if (!streaming || flush == InvalidXLogRecPtr || !walsender_is_sync(pid))
+		if (!stream.caught_up || stream.flush == InvalidXLogRecPtr ||
+			!walsender_is_sync(stream.pid))
 			continue;
 		any = true;
-		gate_answer(NULL, write, flush, apply);
+		gate_answer(NULL, stream.write, stream.flush, stream.apply);
 	}
 	if (!any && tandem->gate.fallback)
 	{

@@ -316,13 +316,9 @@ offer_return(uint64 id)
 	SpinLockRelease(&tandem->offer_mutex);
 }
 
-/*
- * Next walsender that belongs to a tandem standby and is not lent to a link:
- * one that asked for an offer.  Start with *cursor = 0; returns its index in walsnds[] and its pid,
- * or -1 when there are no more.
- */
-int
-offer_fallback_walsender(int *cursor, pid_t *pid)
+/* Next walsender that is a tandem standby's and not lent to a link, or -1. */
+static int
+next_unlent(int *cursor, pid_t *pid)
 {
 	int walsnd = -1;
 
@@ -339,4 +335,33 @@ offer_fallback_walsender(int *cursor, pid_t *pid)
 	}
 	SpinLockRelease(&tandem->offer_mutex);
 	return walsnd;
+}
+
+/*
+ * Next walsender that streams by core to a standby of ours: to one that asked
+ * for an offer, and whose walsender is not lent to a link.  Start with *cursor =
+ * 0.  False when there are no more.
+ */
+bool
+offer_next_fallback(int *cursor, FallbackStream *stream)
+{
+	int index;
+
+	while ((index = next_unlent(cursor, &stream->pid)) >= 0)
+	{
+		WalSnd *walsnd = &WalSndCtl->walsnds[index];
+		bool streams;
+
+		SpinLockAcquire(&walsnd->mutex);
+		streams = walsnd->pid == stream->pid &&
+				  (walsnd->state == WALSNDSTATE_STREAMING || walsnd->state == WALSNDSTATE_CATCHUP);
+		stream->caught_up = walsnd->state == WALSNDSTATE_STREAMING;
+		stream->write = walsnd->write;
+		stream->flush = walsnd->flush;
+		stream->apply = walsnd->apply;
+		SpinLockRelease(&walsnd->mutex);
+		if (streams)
+			return true;
+	}
+	return false;
 }

@@ -376,7 +376,16 @@ extern const char *offer_show(void);
 extern bool offer_lookup(void *arg, uint64 id, bool tls, uint8_t *key);
 extern bool offer_take(uint64 id, TandemOffer *offer);
 extern void offer_return(uint64 id);
-extern int offer_fallback_walsender(int *cursor, pid_t *pid);
+/* A standby of ours that streams by core; positions as its walsender shows them. */
+typedef struct FallbackStream
+{
+	pid_t pid; /* of the walsender */
+	bool caught_up;
+	XLogRecPtr write;
+	XLogRecPtr flush;
+	XLogRecPtr apply;
+} FallbackStream;
+extern bool offer_next_fallback(int *cursor, FallbackStream *stream);
 
 /* gate.c */
 extern void gate_reserve(void);

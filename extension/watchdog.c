@@ -318,23 +318,13 @@ static bool
 end_core_streams(void)
 {
 	int cursor = 0;
-	int index;
-	pid_t pid = 0;
+	FallbackStream stream;
 	bool any = false;
 
-	while ((index = offer_fallback_walsender(&cursor, &pid)) >= 0)
+	while (offer_next_fallback(&cursor, &stream))
 	{
-		WalSnd *walsnd = &WalSndCtl->walsnds[index];
-		bool streams;
-
-		SpinLockAcquire(&walsnd->mutex);
-		streams = walsnd->pid == pid &&
-				  (walsnd->state == WALSNDSTATE_STREAMING || walsnd->state == WALSNDSTATE_CATCHUP);
-		SpinLockRelease(&walsnd->mutex);
-		if (!streams)
-			continue;
 		any = true;
-		(void) kill(pid, SIGTERM);
+		(void) kill(stream.pid, SIGTERM);
 	}
 	return any;
 }

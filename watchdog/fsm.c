@@ -242,12 +242,10 @@ fsm_config_warning(const FsmConfig *cfg)
 		return NULL;
 	if (cfg->fence)
 		return "with two voters and a fence agent a primary that does not hear the other site "
-			   "powers "
-			   "off the node there, and stops where it cannot.  HINT: have a witness at the "
-			   "primary's site";
-	return "with two voters a primary that does not hear the other site stops.  HINT: have a "
-		   "witness "
-		   "at the primary's site, or set on_isolation = continue";
+			   "powers off the node there, and stops where it cannot.  "
+			   "HINT: have a witness at the primary's site";
+	return "with two voters a primary that does not hear the other site stops.  "
+		   "HINT: have a witness at the primary's site, or set on_isolation = continue";
 }
 
 /* A STORE is expected every H; after two and a half of them the primary is suspected. */

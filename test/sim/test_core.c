@@ -88,10 +88,8 @@ step(Node *n, const FsmInput *in)
 static void
 written(Node *n, bool ok)
 {
-	FsmInput in;
+	FsmInput in = {.type = FSM_I_PERSISTED};
 
-	memset(&in, 0, sizeof(in));
-	in.type = FSM_I_PERSISTED;
 	in.seq = n->writing;
 	in.ok = ok;
 	step(n, &in);
@@ -111,10 +109,8 @@ timer(Node *n, FsmTime later)
 static void
 message(Node *n, const FsmMsg *m)
 {
-	FsmInput in;
+	FsmInput in = {.type = FSM_I_MSG};
 
-	memset(&in, 0, sizeof(in));
-	in.type = FSM_I_MSG;
 	in.msg = *m;
 	in.msg.to = (int8_t) n->cfg.self;
 	step(n, &in);
@@ -137,10 +133,8 @@ msg(FsmMsgType type, int from, uint64_t term)
 static void
 pg_report(Node *n, FsmPgState state)
 {
-	FsmInput in;
+	FsmInput in = {.type = FSM_I_PG};
 
-	memset(&in, 0, sizeof(in));
-	in.type = FSM_I_PG;
 	in.pg.state = state;
 	in.pg.peer = FSM_NOBODY;
 	in.pg.term = n->x.term;
@@ -436,10 +430,8 @@ test_rare_edges(void)
 	start_primary(&n);
 	n.x.pg.peers[1] = (FsmPgPeer){.session = 1, .copy = 2, .flush = 1};
 	{
-		FsmInput in;
+		FsmInput in = {.type = FSM_I_OPERATOR};
 
-		memset(&in, 0, sizeof(in));
-		in.type = FSM_I_OPERATOR;
 		in.op = FSM_OP_SWITCHOVER;
 		in.node = FSM_NOBODY;
 		step(&n, &in);
@@ -461,10 +453,8 @@ test_hung_standby(void)
 {
 	FsmDurable d = first_state();
 	Node n;
-	FsmInput in;
+	FsmInput in = {.type = FSM_I_PG};
 
-	memset(&in, 0, sizeof(in));
-	in.type = FSM_I_PG;
 	in.pg.state = FSM_PG_STANDBY;
 	in.pg.peer = FSM_NOBODY;
 	start(&n, 1, &d);
@@ -572,10 +562,8 @@ test_edges(void)
 static void
 switch_to(Node *n, int node)
 {
-	FsmInput in;
+	FsmInput in = {.type = FSM_I_OPERATOR};
 
-	memset(&in, 0, sizeof(in));
-	in.type = FSM_I_OPERATOR;
 	in.op = FSM_OP_SWITCHOVER;
 	in.node = node;
 	step(n, &in);
@@ -585,10 +573,8 @@ switch_to(Node *n, int node)
 static void
 async_report(Node *n, bool require)
 {
-	FsmInput in;
+	FsmInput in = {.type = FSM_I_PG};
 
-	memset(&in, 0, sizeof(in));
-	in.type = FSM_I_PG;
 	in.pg = n->x.pg;
 	in.pg.peers[1] =
 		(FsmPgPeer){.session = 1, .copy = 2, .flush = 10, .near_end = true, .async = true};
@@ -822,10 +808,8 @@ asks_for_fence(Node *n)
 static void
 fence_answers(Node *n, bool ok)
 {
-	FsmInput in;
+	FsmInput in = {.type = FSM_I_FENCE};
 
-	memset(&in, 0, sizeof(in));
-	in.type = FSM_I_FENCE;
 	in.node = n->x.fence_node;
 	in.seq = n->x.fence_seq;
 	in.ok = ok;
@@ -876,10 +860,8 @@ test_dr_fence(void)
 static void
 device(Node *n, bool ok)
 {
-	FsmInput in;
+	FsmInput in = {.type = FSM_I_DEVICE};
 
-	memset(&in, 0, sizeof(in));
-	in.type = FSM_I_DEVICE;
 	in.ok = ok;
 	step(n, &in);
 }

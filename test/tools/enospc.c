@@ -21,6 +21,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "walpath.h"
+
 static bool
 disk_is_full(void)
 {
@@ -32,47 +34,42 @@ disk_is_full(void)
 	return full;
 }
 
-/* Is this descriptor a file below pg_wal? */
+/* Is this descriptor a file below pg_wal, on a full disk? */
 static bool
-is_wal(int fd)
+has_no_room(int fd)
 {
-	char link[64];
-	char path[4096];
-	int save_errno = errno;
-	ssize_t length;
+	char name[WALPATH_NAME];
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	length = readlink(link, path, sizeof(path) - 1);
-	errno = save_errno;
-	if (length < 0)
-		return false;
-	path[length] = '\0';
-	return strstr(path, "/pg_wal/") != NULL;
+	return disk_is_full() && is_wal(fd, name);
 }
 
-/* How much of a write to this descriptor goes. */
-static size_t
+/*
+ * How much of a write of 'length' bytes to this descriptor goes: all of it, or
+ * half, or (-1 with ENOSPC) none.
+ */
+static ssize_t
 room_for(int fd, size_t length)
 {
 	const char *flag = getenv("ENOSPC_FLAG");
 	struct stat state;
 
-	if (!disk_is_full() || !is_wal(fd))
+	if (!has_no_room(fd))
 		return length;
 	if (length > 1 && stat(flag, &state) == 0 && state.st_size > 0 && truncate(flag, 0) == 0)
 		return length / 2;
-	return 0;
+	errno = ENOSPC;
+	return -1;
 }
 
 /* What the call would have returned, or -1 with ENOSPC. */
-#define FAIL_WHEN_FULL(fd)                \
-	do                                    \
-	{                                     \
-		if (disk_is_full() && is_wal(fd)) \
-		{                                 \
-			errno = ENOSPC;               \
-			return -1;                    \
-		}                                 \
+#define FAIL_WHEN_FULL(fd)   \
+	do                       \
+	{                        \
+		if (has_no_room(fd)) \
+		{                    \
+			errno = ENOSPC;  \
+			return -1;       \
+		}                    \
 	} while (0)
 
 #define REAL(name) ((__typeof__(&name)) dlsym(RTLD_NEXT, #name))
@@ -87,27 +84,17 @@ write(int fd, const void *data, size_t length)
 ssize_t
 pwrite(int fd, const void *data, size_t length, off_t offset)
 {
-	size_t room = room_for(fd, length);
+	ssize_t room = room_for(fd, length);
 
-	if (room == 0 && length > 0)
-	{
-		errno = ENOSPC;
-		return -1;
-	}
-	return REAL(pwrite)(fd, data, room, offset);
+	return room < 0 ? -1 : REAL(pwrite)(fd, data, room, offset);
 }
 
 ssize_t
 pwrite64(int fd, const void *data, size_t length, off64_t offset)
 {
-	size_t room = room_for(fd, length);
+	ssize_t room = room_for(fd, length);
 
-	if (room == 0 && length > 0)
-	{
-		errno = ENOSPC;
-		return -1;
-	}
-	return REAL(pwrite64)(fd, data, room, offset);
+	return room < 0 ? -1 : REAL(pwrite64)(fd, data, room, offset);
 }
 
 ssize_t
@@ -128,7 +115,7 @@ pwritev64(int fd, const struct iovec *data, int count, off64_t offset)
 int
 posix_fallocate(int fd, off_t offset, off_t length)
 {
-	if (disk_is_full() && is_wal(fd))
+	if (has_no_room(fd))
 		return ENOSPC;
 	return REAL(posix_fallocate)(fd, offset, length);
 }
@@ -136,7 +123,7 @@ posix_fallocate(int fd, off_t offset, off_t length)
 int
 posix_fallocate64(int fd, off64_t offset, off64_t length)
 {
-	if (disk_is_full() && is_wal(fd))
+	if (has_no_room(fd))
 		return ENOSPC;
 	return REAL(posix_fallocate64)(fd, offset, length);
 }

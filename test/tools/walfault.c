@@ -27,25 +27,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#define HEX "0123456789ABCDEF"
-
-/* Is this descriptor a WAL segment: pg_wal/ and 24 hexadecimal digits? */
-static bool
-is_segment(int fd)
-{
-	char link[64];
-	char path[4096];
-	const char *name;
-	ssize_t length;
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	length = readlink(link, path, sizeof(path) - 1);
-	if (length < 0)
-		return false;
-	path[length] = '\0';
-	name = strstr(path, "/pg_wal/");
-	return name != NULL && strspn(name + 8, HEX) == 24 && name[8 + 24] == '\0';
-}
+#include "walpath.h"
 
 static void
 note(const char *fault, size_t asked, size_t done)
@@ -113,10 +95,11 @@ faulty_pwrite(int fd, const void *data, size_t length, off_t offset)
 	ssize_t (*real)(int, const void *, size_t, off_t) =
 		(ssize_t(*)(int, const void *, size_t, off_t)) dlsym(RTLD_NEXT, "pwrite");
 	char fault[16];
+	char name[WALPATH_NAME];
 	size_t asked = length;
 	int save_errno = errno;
 
-	if (length < 2 || !is_segment(fd) || !take_order(fault))
+	if (length < 2 || !is_segment(fd, name) || !take_order(fault))
 	{
 		errno = save_errno;
 		return real(fd, data, length, offset);

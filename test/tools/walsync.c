@@ -21,28 +21,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#define HEX "0123456789ABCDEF"
-
-/* Is this descriptor a WAL segment: pg_wal/ and 24 hexadecimal digits? */
-static bool
-is_segment(int fd, char name[25])
-{
-	char link[64];
-	char path[4096];
-	const char *at;
-	ssize_t length;
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	length = readlink(link, path, sizeof(path) - 1);
-	if (length < 0)
-		return false;
-	path[length] = '\0';
-	at = strstr(path, "/pg_wal/");
-	if (at == NULL || strspn(at + 8, HEX) != 24 || at[8 + 24] != '\0')
-		return false;
-	strcpy(name, at + 8);
-	return true;
-}
+#include "walpath.h"
 
 static void
 note(int fd, const char *what, bool may_end)
@@ -50,7 +29,7 @@ note(int fd, const char *what, bool may_end)
 	const char *log = getenv("WALSYNC_LOG");
 	const char *term = getenv("WALSYNC_TERM");
 	int save_errno = errno;
-	char name[25];
+	char name[WALPATH_NAME];
 	char line[80];
 	int length;
 	int out;
