@@ -26,7 +26,7 @@
 	X(outdate_path, "", "7", "alone because the standby marked itself outdated")                \
 	X(name_before_wait, "", "8", "the standby is named before the gate waits")                  \
 	X(name_before_caughtup, "", "8", "the standby is named before it holds X")                  \
-	X(abandon_naming, "", "8", "an unanswered naming is given up")                              \
+	X(abandon_naming, "-l 5 -S 1 -M .1 -H .5", "8", "an unanswered naming is given up")         \
 	X(gate_ignores_lease, "", "9", "the gate moves without a lease")                            \
 	X(gate_nonatomic, "", "9", "the gate checks in one section, moves in another")              \
 	X(gate_any_copy, "-o third", "9, 16", "answers of any copy count")                          \
