@@ -23,6 +23,7 @@ OBJS = \
 	extension/offer.o \
 	extension/pg_tandem.o \
 	extension/rcvoffer.o \
+	extension/rcvflush.o \
 	extension/rcvring.o \
 	extension/rcvwal.o \
 	extension/rdma.o \

@@ -25,12 +25,15 @@
 #include "storage/fd.h"
 #include "utils/ps_status.h"
 
+#define OVERLAPS 32 /* flushes that did not overlap, before they do not any more */
+
 ReceivedWal rcvwal;
 
 static int segment_fd = -1;
 static XLogSegNo segment_no;
 static int segment_sync;       /* how it was opened to be flushed: sync_now() */
 static XLogSegNo archive_next; /* first segment not handed to the archiver */
+static int overlaps;           /* flushes that would overlap are to be expected so long */
 
 /*
  * Begin to receive timeline 'timeline' at 'start'.  The bound starts there
@@ -41,7 +44,7 @@ rcvwal_begin(TimeLineID timeline, XLogRecPtr start)
 {
 	rcvwal_close();
 	rcvwal.timeline = timeline;
-	rcvwal.written = rcvwal.durable = rcvwal.bound = start;
+	rcvwal.written = rcvwal.begun = rcvwal.durable = rcvwal.bound = start;
 	XLByteToSeg(start, archive_next, wal_segment_size);
 }
 
@@ -53,7 +56,7 @@ void
 rcvwal_continue(XLogRecPtr flushed)
 {
 	rcvwal_close();
-	rcvwal.written = rcvwal.durable = Max(rcvwal.durable, flushed);
+	rcvwal.written = rcvwal.begun = rcvwal.durable = Max(rcvwal.durable, flushed);
 	rcvwal.bound = Max(rcvwal.bound, flushed);
 	XLByteToSeg(flushed, archive_next, wal_segment_size);
 }
@@ -66,13 +69,16 @@ rcvwal_continue(XLogRecPtr flushed)
 void
 rcvwal_forget_tail(void)
 {
-	rcvwal.written = rcvwal.durable = Min(rcvwal.durable, rcvwal.bound);
+	rcvwal_settle();
+	rcvwal.written = rcvwal.begun = rcvwal.durable = Min(rcvwal.durable, rcvwal.bound);
 }
 
 /* Close the segment that is open.  What was written to it stays unflushed. */
 void
 rcvwal_close(void)
 {
+	rcvwal_settle();
+	rcvflush_close();
 	if (segment_fd >= 0 && close(segment_fd) != 0)
 		ereport(PANIC, (errcode_for_file_access(), errmsg("could not close a WAL segment: %m")));
 	segment_fd = -1;
@@ -215,12 +221,13 @@ rcvwal_has_room(char *error, size_t error_size)
 }
 
 /*
- * Make durable what is written, which is all in the segment that is open.
- * PANIC if that fails, as everywhere in core.
+ * Make durable what is written, which is all in the segment that is open, and
+ * wait for it.  PANIC if that fails, as everywhere in core.
  */
 void
 rcvwal_flush(void)
 {
+	rcvwal_settle();
 	if (rcvwal.durable == rcvwal.written || segment_fd < 0)
 		return;
 	if (segment_sync == sync_now())
@@ -233,8 +240,62 @@ rcvwal_flush(void)
 					(errcode_for_file_access(), errmsg("could not fsync a WAL segment: %m")));
 		rcvwal_close();
 	}
-	rcvwal.durable = rcvwal.written;
+	rcvwal.begun = rcvwal.durable = rcvwal.written;
 	rcvwal.flushes++;
+}
+
+/* Could this segment be flushed by a flusher? */
+static bool
+can_overlap(void)
+{
+	return segment_fd >= 0 && segment_sync == sync_now() &&
+		   (segment_sync == SYNC_METHOD_FSYNC || segment_sync == SYNC_METHOD_FDATASYNC);
+}
+
+/*
+ * Make durable what is written, or begin to: while WAL comes so quickly that
+ * flushes would follow one another without a pause, they overlap.  'at_once':
+ * it was there already when the last flush ended.  True if it is durable now.
+ */
+bool
+rcvwal_flush_begin(bool at_once)
+{
+	if (at_once || rcvflush_under_way())
+		overlaps = OVERLAPS;
+	else if (overlaps > 0)
+		overlaps--;
+	if (rcvflush_under_way() && !rcvflush_has_room())
+		return false; /* when one has ended */
+	if (overlaps > 0 && can_overlap() &&
+		rcvflush_begin(rcvwal.timeline, segment_no, rcvwal.written,
+					   segment_sync == SYNC_METHOD_FDATASYNC))
+	{
+		rcvwal.begun = rcvwal.written;
+		return false;
+	}
+	rcvwal_flush();
+	return true;
+}
+
+/* Has a flush ended?  Then more is durable. */
+bool
+rcvwal_flush_ended(void)
+{
+	if (!rcvflush_under_way() || !rcvflush_ended(&rcvwal.durable))
+		return false;
+	rcvwal.flushes++;
+	return true;
+}
+
+/* Wait for the flushes that are under way. */
+void
+rcvwal_settle(void)
+{
+	while (rcvflush_under_way())
+	{
+		rcvflush_wait();
+		(void) rcvwal_flush_ended();
+	}
 }
 
 /* Show recovery, and standbys of ours, what they may have. */
@@ -373,7 +434,7 @@ rcvwal_discard(TimeLineID timeline, XLogRecPtr from)
 	if (rcvwal.timeline == timeline)
 	{
 		rcvwal.written = Min(rcvwal.written, from);
-		rcvwal.durable = Min(rcvwal.durable, from);
+		rcvwal.begun = rcvwal.durable = Min(rcvwal.durable, from);
 		rcvwal.bound = Min(rcvwal.bound, from);
 		SpinLockAcquire(&WalRcv->mutex);
 		if (WalRcv->flushedUpto > from)

@@ -37,6 +37,7 @@
 
 #define DRAIN_BYTES   (1024 * 1024)      /* before a look around */
 #define FLUSH_BYTES   (16 * 1024 * 1024) /* before a flush, while far behind */
+#define CLOSE_US      100                /* WAL came during the last flush, or as good as */
 #define KEEPALIVE_MS  1000
 #define IDLE_MS       100    /* how often to look around */
 #define LAZY_APPLY_MS 10     /* what was replayed may be told so late */
@@ -216,6 +217,7 @@ typedef struct Batch
 
 static char write_error[256];
 static bool drained_frames; /* the last drain() took some */
+static TimestampTz flush_ended;
 
 /* Take one frame.  False: the link is lost for batch->lost. */
 static bool
@@ -364,7 +366,7 @@ lose_link(const Batch *batch)
 static bool
 flush_is_due(void)
 {
-	return !drained_frames || rcvwal.written - rcvwal.durable >= FLUSH_BYTES ||
+	return !drained_frames || rcvwal.written - rcvwal.begun >= FLUSH_BYTES ||
 		   rcvwal.bound < rcvwal.written + DRAIN_BYTES;
 }
 
@@ -378,6 +380,7 @@ drain(void)
 	Batch batch = {0};
 	TimestampTz before = last_frame;
 	bool more = take_frames(&batch);
+	bool flushed;
 
 	if (batch.lost == NULL)
 		(void) rcvring_idle(false, &batch.lost);
@@ -391,18 +394,34 @@ drain(void)
 		return DRAINED_LOST;
 	}
 
-	if (rcvwal.durable < rcvwal.written && (batch.lost != NULL || batch.handover || flush_is_due()))
+	flushed = rcvwal_flush_ended();
+	if (flushed)
+		send_ack(batch.echo);
+	if (rcvwal.durable < rcvwal.written && (batch.lost != NULL || batch.handover))
 	{
-		if (batch.tell_written)
+		rcvwal_flush();
+		flushed = true;
+		send_ack(batch.echo);
+	}
+	else if (rcvwal.begun < rcvwal.written && flush_is_due())
+	{
+		if (batch.tell_written && !flushed)
 			send_ack(0);
 		/* now, so that recovery replays during the flush and not when the answer is under way */
-		if (batch.bound_moved)
+		if (batch.bound_moved || flushed)
 			rcvwal_publish();
-		rcvwal_flush();
-		send_ack(batch.echo);
+		if (rcvwal_flush_begin(last_frame - flush_ended < CLOSE_US))
+		{
+			flushed = true;
+			send_ack(batch.echo);
+		}
+	}
+	if (flushed)
+	{
+		flush_ended = last_status;
 		batch.bound_moved = true;
 	}
-	else if (batch.reply || (tell_applied && GetXLogReplayRecPtr(NULL) != applied_told))
+	if (!flushed && (batch.reply || (tell_applied && GetXLogReplayRecPtr(NULL) != applied_told)))
 		send_ack(batch.echo);
 	if (batch.bound_moved)
 		rcvwal_publish();
@@ -624,19 +643,27 @@ only_replay_called(void)
 static bool
 wait_for_events(long ms)
 {
-	WaitEvent events[2];
+	static bool flushers_watched = false;
+	WaitEvent events[3];
 	int n;
 
 	if (wait_set == NULL)
 	{
-		wait_set = CreateWaitEventSet(TopMemoryContext, 3);
+		wait_set = CreateWaitEventSet(TopMemoryContext, 4);
 		AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 		AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 		AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, uplink_fd(), NULL, NULL);
 	}
+	if (rcvflush_fd() >= 0 && !flushers_watched)
+	{
+		AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, rcvflush_fd(), NULL, NULL);
+		flushers_watched = true;
+	}
 	n = WaitEventSetWait(wait_set, ms, events, lengthof(events), WAIT_EVENT_WAL_RECEIVER_MAIN);
 	for (int i = 0; i < n; i++)
 	{
+		if ((events[i].events & WL_SOCKET_READABLE) && events[i].fd == rcvflush_fd())
+			rcvflush_reset();
 		if (events[i].events & WL_LATCH_SET)
 			return !only_replay_called();
 	}

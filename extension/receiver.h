@@ -20,6 +20,7 @@ typedef struct ReceivedWal
 {
 	TimeLineID timeline;
 	XLogRecPtr written;
+	XLogRecPtr begun; /* a flush up to here has begun, or has ended */
 	XLogRecPtr durable;
 	XLogRecPtr bound; /* the primary's flush: recovery is shown no more */
 	uint64 bytes;
@@ -35,9 +36,24 @@ extern bool
 rcvwal_write(XLogRecPtr start, const uint8_t *data, size_t length, char *error, size_t error_size);
 extern bool rcvwal_has_room(char *error, size_t error_size);
 extern void rcvwal_flush(void);
+extern bool rcvwal_flush_begin(bool at_once);
+extern bool rcvwal_flush_ended(void);
+extern void rcvwal_settle(void);
 extern void rcvwal_publish(void);
 extern void rcvwal_discard(TimeLineID timeline, XLogRecPtr from);
 extern void rcvwal_close(void);
+
+/* ------------------------------------------------------------- rcvflush.c */
+
+extern int rcvflush_fd(void);
+extern bool rcvflush_under_way(void);
+extern bool rcvflush_has_room(void);
+extern bool
+rcvflush_begin(TimeLineID timeline, XLogSegNo segno, XLogRecPtr upto, bool data_only);
+extern bool rcvflush_ended(XLogRecPtr *durable);
+extern void rcvflush_reset(void);
+extern void rcvflush_wait(void);
+extern void rcvflush_close(void);
 
 /* ------------------------------------------------------------- rcvoffer.c */
 

@@ -201,6 +201,7 @@ drop_link(void)
 	if (connecting_fd >= 0)
 		close(connecting_fd);
 	connecting_fd = -1;
+	rcvwal_settle(); /* what the next link is told is durable then */
 	link_conn_destroy(uplink_conn);
 	uplink_conn = NULL;
 }
@@ -808,7 +809,7 @@ opened(const LinkHeader *header, const LinkWelcome *welcome)
 	if (!link_conn_compress(uplink_conn, link_compression_of_flags(header->flags), false, 0))
 		return retry("out of memory");
 	uplink_term = header->term;
-	rcvwal.written = rcvwal.durable; /* what was not durable comes again */
+	rcvwal.written = rcvwal.begun = rcvwal.durable; /* what was not durable comes again */
 	opened_at = GetCurrentTimestamp();
 	auth_failures = 0;
 	SpinLockAcquire(&show->mutex);

@@ -1,0 +1,237 @@
+/*-------------------------------------------------------------------------
+ *
+ * rcvflush.c
+ *	  Flushes of received WAL that overlap.
+ *
+ * The primary writes the WAL of its next group of commits as soon as its own
+ * flush of the last group has ended.  On the standby that flush began a little
+ * later, so the next WAL comes while it is under way; if it had to wait for the
+ * end, the standby would be late by most of a flush for group after group.  So
+ * another flush is begun while one is under way.
+ *
+ * Each of them is a thread that does nothing but flush a file descriptor, and
+ * tell by an eventfd that it has: no function of PostgreSQL's is called there,
+ * and it takes no signal.  There are none before WAL comes quickly enough: as
+ * long as flushes would not overlap, the walreceiver flushes by itself, which
+ * saves two wake-ups (rcvwal.c).
+ *
+ * Each flusher opens the segment for itself.  An error of writing back is told
+ * once for each open file, to the flush that ends next, whichever pages it was
+ * (Linux, lib/errseq.c); with a file shared by two flushes one of them would
+ * not hear of it.  And a flush counts only when all that were begun before it
+ * have succeeded.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "receiver.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "access/xlog_internal.h"
+#include "storage/fd.h"
+
+#define FLUSHERS 2 /* more would only split what one flush can do */
+
+typedef struct Flusher
+{
+	int fd; /* of the segment, opened for it alone; -1: none */
+	bool data_only;
+	XLogRecPtr upto;
+	sem_t begin;
+	int result;			   /* errno of the flush, or 0 */
+	pg_atomic_uint32 busy; /* set by the walreceiver, cleared by the thread */
+} Flusher;
+
+static Flusher flushers[FLUSHERS];
+static int started;		/* threads that run */
+static bool unavailable; /* no thread could be started */
+static int event_fd = -1;
+static int oldest;	  /* in use: 'in_use' flushers from this one on */
+static int in_use;
+static XLogSegNo segment_no; /* what they have open */
+static TimeLineID segment_timeline;
+
+static void *
+flusher_main(void *arg)
+{
+	Flusher *f = arg;
+	const uint64 one = 1;
+
+	for (;;)
+	{
+		while (sem_wait(&f->begin) != 0)
+			;
+		f->result = (f->data_only ? fdatasync(f->fd) : fsync(f->fd)) != 0 ? errno : 0;
+		pg_write_barrier();
+		pg_atomic_write_u32(&f->busy, 0);
+		while (write(event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+			;
+	}
+	return NULL;
+}
+
+/* Start a thread for each flusher.  False if that cannot be had. */
+static bool
+start(void)
+{
+	sigset_t all;
+	sigset_t before;
+	pthread_t thread;
+
+	if (started == FLUSHERS)
+		return true;
+	if (unavailable)
+		return false;
+	if (event_fd < 0 && (event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0)
+	{
+		unavailable = true;
+		return false;
+	}
+	(void) sigfillset(&all);
+	(void) pthread_sigmask(SIG_SETMASK, &all, &before); /* inherited by the threads */
+	for (; started < FLUSHERS; started++)
+	{
+		Flusher *f = &flushers[started];
+
+		f->fd = -1;
+		pg_atomic_init_u32(&f->busy, 0);
+		if (sem_init(&f->begin, 0, 0) != 0 || pthread_create(&thread, NULL, flusher_main, f) != 0)
+		{
+			unavailable = true;
+			break;
+		}
+		(void) pthread_detach(thread);
+	}
+	(void) pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return !unavailable;
+}
+
+/* Readable when a flush has ended; -1 before the first was begun. */
+int
+rcvflush_fd(void)
+{
+	return event_fd;
+}
+
+/* Is a flush under way, or has ended without being taken notice of? */
+bool
+rcvflush_under_way(void)
+{
+	return in_use > 0;
+}
+
+/* Could another be begun? */
+bool
+rcvflush_has_room(void)
+{
+	return in_use < FLUSHERS;
+}
+
+/*
+ * Begin to flush 'segno', all of which is written up to 'upto'.  'data_only' as
+ * in fdatasync().  False if that cannot be had; nothing is under way then that
+ * was not before.
+ */
+bool
+rcvflush_begin(TimeLineID timeline, XLogSegNo segno, XLogRecPtr upto, bool data_only)
+{
+	Flusher *f = &flushers[(oldest + in_use) % FLUSHERS];
+
+	if (!start() || in_use == FLUSHERS)
+		return false;
+	if (segno != segment_no || timeline != segment_timeline)
+	{
+		if (in_use > 0)
+			return false;
+		rcvflush_close();
+		segment_no = segno;
+		segment_timeline = timeline;
+	}
+	if (f->fd < 0)
+	{
+		char path[MAXPGPATH];
+
+		XLogFilePath(path, timeline, segno, wal_segment_size);
+		f->fd = BasicOpenFile(path, O_RDWR | PG_BINARY);
+		if (f->fd < 0)
+			return false;
+	}
+	f->data_only = data_only;
+	f->upto = upto;
+	pg_atomic_write_u32(&f->busy, 1);
+	pg_memory_barrier();
+	in_use++;
+	(void) sem_post(&f->begin);
+	return true;
+}
+
+/*
+ * Take notice of flushes that have ended, in the order they were begun.  True
+ * with *durable if there is one.  PANIC if one failed, as everywhere in core.
+ */
+bool
+rcvflush_ended(XLogRecPtr *durable)
+{
+	bool any = false;
+
+	while (in_use > 0 && pg_atomic_read_u32(&flushers[oldest].busy) == 0)
+	{
+		Flusher *f = &flushers[oldest];
+
+		pg_read_barrier();
+		if (f->result != 0)
+		{
+			errno = f->result;
+			ereport(PANIC,
+					(errcode_for_file_access(), errmsg("could not fsync a WAL segment: %m")));
+		}
+		*durable = f->upto;
+		oldest = (oldest + 1) % FLUSHERS;
+		in_use--;
+		any = true;
+	}
+	return any;
+}
+
+/* Reset rcvflush_fd(): before rcvflush_ended(), so that no end is missed. */
+void
+rcvflush_reset(void)
+{
+	uint64 count;
+
+	if (event_fd >= 0)
+		(void) !read(event_fd, &count, sizeof(count));
+}
+
+/* Wait until one of those under way has ended. */
+void
+rcvflush_wait(void)
+{
+	struct pollfd p = {.fd = event_fd, .events = POLLIN};
+
+	while (in_use > 0 && pg_atomic_read_u32(&flushers[oldest].busy) != 0)
+	{
+		(void) poll(&p, 1, -1);
+		rcvflush_reset();
+	}
+}
+
+/* Close what the flushers have open.  None is under way. */
+void
+rcvflush_close(void)
+{
+	Assert(in_use == 0);
+	for (int i = 0; i < started; i++)
+	{
+		if (flushers[i].fd >= 0)
+			(void) close(flushers[i].fd);
+		flushers[i].fd = -1;
+	}
+}
