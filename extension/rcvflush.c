@@ -32,6 +32,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "access/xlog_internal.h"
@@ -45,30 +46,34 @@ typedef struct Flusher
 	bool data_only;
 	XLogRecPtr upto;
 	sem_t begin;
-	int result;			   /* errno of the flush, or 0 */
+	int result; /* errno of the flush, or 0 */
+	long took_us;
 	pg_atomic_uint32 busy; /* set by the walreceiver, cleared by the thread */
 } Flusher;
 
 static Flusher flushers[FLUSHERS];
-static int started;		/* threads that run */
+static int started;      /* threads that run */
 static bool unavailable; /* no thread could be started */
 static int event_fd = -1;
-static int oldest;	  /* in use: 'in_use' flushers from this one on */
+static int oldest; /* in use are 'in_use' flushers, from this one on */
 static int in_use;
-static XLogSegNo segment_no; /* what they have open */
-static TimeLineID segment_timeline;
 
 static void *
 flusher_main(void *arg)
 {
 	Flusher *f = arg;
 	const uint64 one = 1;
+	struct timespec begin;
+	struct timespec end;
 
 	for (;;)
 	{
 		while (sem_wait(&f->begin) != 0)
 			;
+		(void) clock_gettime(CLOCK_MONOTONIC, &begin);
 		f->result = (f->data_only ? fdatasync(f->fd) : fsync(f->fd)) != 0 ? errno : 0;
+		(void) clock_gettime(CLOCK_MONOTONIC, &end);
+		f->took_us = (end.tv_sec - begin.tv_sec) * 1000000L + (end.tv_nsec - begin.tv_nsec) / 1000;
 		pg_write_barrier();
 		pg_atomic_write_u32(&f->busy, 0);
 		while (write(event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
@@ -120,40 +125,35 @@ rcvflush_fd(void)
 	return event_fd;
 }
 
-/* Is a flush under way, or has ended without being taken notice of? */
-bool
-rcvflush_under_way(void)
+/* Reset rcvflush_fd(): before rcvflush_ended(), so that no end is missed. */
+void
+rcvflush_reset(void)
 {
-	return in_use > 0;
+	uint64 count;
+
+	if (event_fd >= 0)
+		(void) !read(event_fd, &count, sizeof(count));
 }
 
-/* Could another be begun? */
-bool
-rcvflush_has_room(void)
+/* Flushes that were begun and have not been taken notice of by rcvflush_ended(). */
+int
+rcvflush_under_way(void)
 {
-	return in_use < FLUSHERS;
+	return in_use;
 }
 
 /*
- * Begin to flush 'segno', all of which is written up to 'upto'.  'data_only' as
- * in fdatasync().  False if that cannot be had; nothing is under way then that
- * was not before.
+ * Begin to flush 'segno', all of which is written up to 'upto', with
+ * fdatasync() or fsync().  False if that cannot be had: then what was under way
+ * still is, and nothing else.
  */
 bool
 rcvflush_begin(TimeLineID timeline, XLogSegNo segno, XLogRecPtr upto, bool data_only)
 {
 	Flusher *f = &flushers[(oldest + in_use) % FLUSHERS];
 
-	if (!start() || in_use == FLUSHERS)
+	if (in_use == FLUSHERS || !start())
 		return false;
-	if (segno != segment_no || timeline != segment_timeline)
-	{
-		if (in_use > 0)
-			return false;
-		rcvflush_close();
-		segment_no = segno;
-		segment_timeline = timeline;
-	}
 	if (f->fd < 0)
 	{
 		char path[MAXPGPATH];
@@ -166,64 +166,50 @@ rcvflush_begin(TimeLineID timeline, XLogSegNo segno, XLogRecPtr upto, bool data_
 	f->data_only = data_only;
 	f->upto = upto;
 	pg_atomic_write_u32(&f->busy, 1);
-	pg_memory_barrier();
 	in_use++;
 	(void) sem_post(&f->begin);
 	return true;
 }
 
 /*
- * Take notice of flushes that have ended, in the order they were begun.  True
- * with *durable if there is one.  PANIC if one failed, as everywhere in core.
+ * Take notice of one flush that has ended, in the order they were begun: WAL is
+ * durable up to *durable, and it took *took_us.  False if none has.  PANIC if it
+ * failed, as everywhere in core.
  */
 bool
-rcvflush_ended(XLogRecPtr *durable)
+rcvflush_ended(XLogRecPtr *durable, long *took_us)
 {
-	bool any = false;
+	Flusher *f = &flushers[oldest];
 
-	while (in_use > 0 && pg_atomic_read_u32(&flushers[oldest].busy) == 0)
+	if (in_use == 0 || pg_atomic_read_u32(&f->busy) != 0)
+		return false;
+	pg_read_barrier();
+	if (f->result != 0)
 	{
-		Flusher *f = &flushers[oldest];
-
-		pg_read_barrier();
-		if (f->result != 0)
-		{
-			errno = f->result;
-			ereport(PANIC,
-					(errcode_for_file_access(), errmsg("could not fsync a WAL segment: %m")));
-		}
-		*durable = f->upto;
-		oldest = (oldest + 1) % FLUSHERS;
-		in_use--;
-		any = true;
+		errno = f->result;
+		ereport(PANIC, (errcode_for_file_access(), errmsg("could not fsync a WAL segment: %m")));
 	}
-	return any;
+	*durable = f->upto;
+	*took_us = f->took_us;
+	oldest = (oldest + 1) % FLUSHERS;
+	in_use--;
+	return true;
 }
 
-/* Reset rcvflush_fd(): before rcvflush_ended(), so that no end is missed. */
-void
-rcvflush_reset(void)
-{
-	uint64 count;
-
-	if (event_fd >= 0)
-		(void) !read(event_fd, &count, sizeof(count));
-}
-
-/* Wait until one of those under way has ended. */
+/* Wait until the oldest that is under way has ended. */
 void
 rcvflush_wait(void)
 {
-	struct pollfd p = {.fd = event_fd, .events = POLLIN};
+	struct pollfd ended = {.fd = event_fd, .events = POLLIN};
 
 	while (in_use > 0 && pg_atomic_read_u32(&flushers[oldest].busy) != 0)
 	{
-		(void) poll(&p, 1, -1);
+		(void) poll(&ended, 1, -1);
 		rcvflush_reset();
 	}
 }
 
-/* Close what the flushers have open.  None is under way. */
+/* Close what the flushers have open, before another segment.  None is under way. */
 void
 rcvflush_close(void)
 {

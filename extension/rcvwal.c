@@ -25,7 +25,8 @@
 #include "storage/fd.h"
 #include "utils/ps_status.h"
 
-#define OVERLAPS 32 /* flushes that did not overlap, before they do not any more */
+#define OVERLAPS   32  /* flushes that met no other, before none is expected any more */
+#define OVERLAP_US 400 /* a shorter flush is not worth two wake-ups (measured) */
 
 ReceivedWal rcvwal;
 
@@ -33,7 +34,8 @@ static int segment_fd = -1;
 static XLogSegNo segment_no;
 static int segment_sync;       /* how it was opened to be flushed: sync_now() */
 static XLogSegNo archive_next; /* first segment not handed to the archiver */
-static int overlaps;           /* flushes that would overlap are to be expected so long */
+static int overlaps;           /* so long flushes are expected to overlap */
+static long flush_us;          /* what one takes */
 
 /*
  * Begin to receive timeline 'timeline' at 'start'.  The bound starts there
@@ -241,7 +243,6 @@ rcvwal_flush(void)
 		rcvwal_close();
 	}
 	rcvwal.begun = rcvwal.durable = rcvwal.written;
-	rcvwal.flushes++;
 }
 
 /* Could this segment be flushed by a flusher? */
@@ -252,46 +253,64 @@ can_overlap(void)
 		   (segment_sync == SYNC_METHOD_FSYNC || segment_sync == SYNC_METHOD_FDATASYNC);
 }
 
+/* A flush took so long; what is usual is kept in flush_us. */
+static void
+note_flush(long took_us)
+{
+	flush_us += (took_us - flush_us) / 8;
+	rcvwal.flushes++;
+}
+
 /*
  * Make durable what is written, or begin to: while WAL comes so quickly that
  * flushes would follow one another without a pause, they overlap.  'at_once':
- * it was there already when the last flush ended.  True if it is durable now.
+ * it was there already when the last flush ended.  True if it is durable now;
+ * else rcvwal_flush_ended() tells.
  */
 bool
 rcvwal_flush_begin(bool at_once)
 {
-	if (at_once || rcvflush_under_way())
+	TimestampTz before;
+
+	if (at_once || rcvflush_under_way() > 0)
 		overlaps = OVERLAPS;
 	else if (overlaps > 0)
 		overlaps--;
-	if (rcvflush_under_way() && !rcvflush_has_room())
-		return false; /* when one has ended */
-	if (overlaps > 0 && can_overlap() &&
+	if (overlaps > 0 && flush_us >= OVERLAP_US && can_overlap() &&
 		rcvflush_begin(rcvwal.timeline, segment_no, rcvwal.written,
 					   segment_sync == SYNC_METHOD_FDATASYNC))
 	{
 		rcvwal.begun = rcvwal.written;
 		return false;
 	}
+	if (rcvflush_under_way() > 0)
+		return false; /* it is time again when one has ended */
+	before = GetCurrentTimestamp();
 	rcvwal_flush();
+	note_flush(GetCurrentTimestamp() - before);
 	return true;
 }
 
-/* Has a flush ended?  Then more is durable. */
+/* Have flushes ended?  Then more is durable. */
 bool
 rcvwal_flush_ended(void)
 {
-	if (!rcvflush_under_way() || !rcvflush_ended(&rcvwal.durable))
-		return false;
-	rcvwal.flushes++;
-	return true;
+	bool any = false;
+	long took_us;
+
+	while (rcvflush_ended(&rcvwal.durable, &took_us))
+	{
+		note_flush(took_us);
+		any = true;
+	}
+	return any;
 }
 
 /* Wait for the flushes that are under way. */
 void
 rcvwal_settle(void)
 {
-	while (rcvflush_under_way())
+	while (rcvflush_under_way() > 0)
 	{
 		rcvflush_wait();
 		(void) rcvwal_flush_ended();

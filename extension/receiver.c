@@ -39,6 +39,7 @@
 #define FLUSH_BYTES   (16 * 1024 * 1024) /* before a flush, while far behind */
 #define CLOSE_US      100                /* WAL came during the last flush, or as good as */
 #define KEEPALIVE_MS  1000
+#define PUBLISH_US    5000
 #define IDLE_MS       100    /* how often to look around */
 #define LAZY_APPLY_MS 10     /* what was replayed may be told so late */
 #define PROBE_MS      10000  /* between two looks for the link */
@@ -218,6 +219,8 @@ typedef struct Batch
 static char write_error[256];
 static bool drained_frames; /* the last drain() took some */
 static TimestampTz flush_ended;
+static TimestampTz published; /* when recovery was last woken */
+static bool to_publish;       /* there is more since */
 
 /* Take one frame.  False: the link is lost for batch->lost. */
 static bool
@@ -371,8 +374,69 @@ flush_is_due(void)
 }
 
 /*
- * Take what the link has brought: write it all, flush once, acknowledge, and
- * only then wake recovery for what was flushed.
+ * Show recovery what it may have.  If nobody waits for replay it is woken only
+ * every PUBLISH_US: it would run before the next flush begins, or before the
+ * answer is under way.
+ */
+static void
+publish(bool at_once)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (at_once || tell_applied || now >= published + PUBLISH_US || now < published)
+	{
+		published = now;
+		to_publish = false;
+		rcvwal_publish();
+	}
+	else
+		to_publish = true;
+}
+
+/* Has the time come for the rest?  Returns when to look again, in ms, at most 'ms'. */
+static long
+publish_rest(long ms)
+{
+	if (to_publish)
+		publish(false);
+	return to_publish ? Min(ms, PUBLISH_US / 1000) : ms;
+}
+
+/*
+ * Flush what is written, or begin to, and acknowledge what is durable.  True if
+ * that is more than before.
+ */
+static bool
+flush_and_answer(const Batch *batch)
+{
+	bool last = batch->lost != NULL || batch->handover;
+	bool flushed = rcvwal_flush_ended();
+
+	if (flushed)
+		send_ack(batch->echo);
+	if (rcvwal.begun == rcvwal.written && !(last && rcvflush_under_way() > 0))
+		return flushed;
+	if (last)
+		rcvwal_flush();
+	else if (!flush_is_due())
+		return flushed;
+	else
+	{
+		if (batch->tell_written && !flushed)
+			send_ack(0);
+		/* now, so that recovery replays during the flush */
+		if (batch->bound_moved || flushed)
+			publish(false);
+		if (!rcvwal_flush_begin(last_frame - flush_ended < CLOSE_US))
+			return flushed;
+	}
+	send_ack(batch->echo);
+	return true;
+}
+
+/*
+ * Take what the link has brought: write it all, flush it together, acknowledge
+ * it, and only then wake recovery for what was flushed.
  */
 static Drained
 drain(void)
@@ -380,7 +444,6 @@ drain(void)
 	Batch batch = {0};
 	TimestampTz before = last_frame;
 	bool more = take_frames(&batch);
-	bool flushed;
 
 	if (batch.lost == NULL)
 		(void) rcvring_idle(false, &batch.lost);
@@ -394,37 +457,15 @@ drain(void)
 		return DRAINED_LOST;
 	}
 
-	flushed = rcvwal_flush_ended();
-	if (flushed)
-		send_ack(batch.echo);
-	if (rcvwal.durable < rcvwal.written && (batch.lost != NULL || batch.handover))
-	{
-		rcvwal_flush();
-		flushed = true;
-		send_ack(batch.echo);
-	}
-	else if (rcvwal.begun < rcvwal.written && flush_is_due())
-	{
-		if (batch.tell_written && !flushed)
-			send_ack(0);
-		/* now, so that recovery replays during the flush and not when the answer is under way */
-		if (batch.bound_moved || flushed)
-			rcvwal_publish();
-		if (rcvwal_flush_begin(last_frame - flush_ended < CLOSE_US))
-		{
-			flushed = true;
-			send_ack(batch.echo);
-		}
-	}
-	if (flushed)
+	if (flush_and_answer(&batch))
 	{
 		flush_ended = last_status;
 		batch.bound_moved = true;
 	}
-	if (!flushed && (batch.reply || (tell_applied && GetXLogReplayRecPtr(NULL) != applied_told)))
+	else if (batch.reply || (tell_applied && GetXLogReplayRecPtr(NULL) != applied_told))
 		send_ack(batch.echo);
 	if (batch.bound_moved)
-		rcvwal_publish();
+		publish(batch.lost != NULL);
 	if (batch.bound_moved || batch.reply)
 		receiver_show(TANDEM_RCV_STREAMING, "");
 	if (batch.lost == NULL && !more &&
@@ -462,6 +503,7 @@ stream_by_core(WalReceiverConn *conn, const char *why)
 	volatile bool started = true;
 
 	uplink_stop();
+	publish(true);
 	rcvwal_close();
 	options.startpoint = Min(rcvwal.durable, rcvwal.bound);
 	PG_TRY();
@@ -754,6 +796,7 @@ receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 			return receive_in_context(conn, buffer, wait_fd);
 		if (keepalive_due(buffer, &length))
 			return length;
+		wait_ms = publish_rest(wait_ms);
 		if (ring_has_more())
 			wait_ms = 0;
 		if (wait_for_events(wait_ms))

@@ -46,12 +46,10 @@ extern void rcvwal_close(void);
 /* ------------------------------------------------------------- rcvflush.c */
 
 extern int rcvflush_fd(void);
-extern bool rcvflush_under_way(void);
-extern bool rcvflush_has_room(void);
-extern bool
-rcvflush_begin(TimeLineID timeline, XLogSegNo segno, XLogRecPtr upto, bool data_only);
-extern bool rcvflush_ended(XLogRecPtr *durable);
 extern void rcvflush_reset(void);
+extern int rcvflush_under_way(void);
+extern bool rcvflush_begin(TimeLineID timeline, XLogSegNo segno, XLogRecPtr upto, bool data_only);
+extern bool rcvflush_ended(XLogRecPtr *durable, long *took_us);
 extern void rcvflush_wait(void);
 extern void rcvflush_close(void);
 
