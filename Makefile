@@ -25,6 +25,7 @@ OBJS = \
 	extension/rcvoffer.o \
 	extension/rcvflush.o \
 	extension/rcvring.o \
+	extension/rcvtail.o \
 	extension/rcvwal.o \
 	extension/rdma.o \
 	extension/receiver.o \

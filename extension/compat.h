@@ -30,6 +30,22 @@
 #define TandemSlotAcquire(name) ReplicationSlotAcquire((name), true)
 #endif
 
+/* walrcv_connect: 16 may demand a password, 17 connects without replication, too */
+#if PG_VERSION_NUM >= 170000
+#define TANDEM_CONNECT_PARAMETERS                                                 \
+	const char *conninfo, bool replication, bool logical, bool must_use_password, \
+		const char *appname, char **err
+#define TANDEM_CONNECT_ARGUMENTS conninfo, replication, logical, must_use_password, appname, err
+#elif PG_VERSION_NUM >= 160000
+#define TANDEM_CONNECT_PARAMETERS \
+	const char *conninfo, bool logical, bool must_use_password, const char *appname, char **err
+#define TANDEM_CONNECT_ARGUMENTS conninfo, logical, must_use_password, appname, err
+#else
+#define TANDEM_CONNECT_PARAMETERS \
+	const char *conninfo, bool logical, const char *appname, char **err
+#define TANDEM_CONNECT_ARGUMENTS conninfo, logical, appname, err
+#endif
+
 /* WalSndWakeup: 16 tells physical from logical */
 #if PG_VERSION_NUM >= 160000
 #define TandemWakeCascade() WalSndWakeup(true, false)

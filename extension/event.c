@@ -29,8 +29,11 @@ fill_event(TandemEvent *event, const char *kind, const char *name, const char *f
 	tandem_store_text(event->message, sizeof(event->message), message);
 }
 
-/* Record and log it, unless the same happened after 'since' (0: in any case). */
-static void
+/*
+ * Record and log it, unless the same happened after 'since' (0: in any case).
+ * False then.
+ */
+static bool
 add_event(const TandemEvent *event, TimestampTz since)
 {
 	bool known = false;
@@ -52,6 +55,7 @@ add_event(const TandemEvent *event, TimestampTz since)
 
 	if (!known)
 		ereport(LOG, (errmsg("%s \"%s\": %s", event->kind, event->name, event->message)));
+	return !known;
 }
 
 /*
@@ -68,14 +72,14 @@ tandem_event(const char *kind, const char *name, const char *fmt, ...)
 	va_start(args, fmt);
 	fill_event(&event, kind, name, fmt, args);
 	va_end(args);
-	add_event(&event, 0);
+	(void) add_event(&event, 0);
 }
 
 /*
  * As tandem_event(), for what a peer can make happen again and again: the same
- * event within a minute is neither recorded nor logged.
+ * event within a minute is neither recorded nor logged.  False then.
  */
-void
+bool
 tandem_event_repeated(const char *kind, const char *name, const char *fmt, ...)
 {
 	TandemEvent event;
@@ -84,7 +88,7 @@ tandem_event_repeated(const char *kind, const char *name, const char *fmt, ...)
 	va_start(args, fmt);
 	fill_event(&event, kind, name, fmt, args);
 	va_end(args);
-	add_event(&event, TimestampTzPlusMilliseconds(event.time, -REPEAT_MS));
+	return add_event(&event, TimestampTzPlusMilliseconds(event.time, -REPEAT_MS));
 }
 
 /*

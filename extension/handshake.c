@@ -340,8 +340,9 @@ handshake_primary(LinkConn *conn, const TandemOffer *offer, const char *address,
 
 		handshake_refuse(conn, refusal.reason, refusal.message, refusal.hint);
 		/* the port is another one each time */
-		tandem_event_repeated("link", hello->node_name, "refused %.*s: %s",
-							  port != NULL ? (int) (port - address) : -1, address, refusal.message);
+		(void) tandem_event_repeated("link", hello->node_name, "refused %.*s: %s",
+									 port != NULL ? (int) (port - address) : -1, address,
+									 refusal.message);
 		return NULL;
 	}
 

@@ -79,10 +79,10 @@ choose_congestion(int fd, TandemLink *link, const LinkOptions *options)
 
 	(void) link_options_parse(tandem_link_options, link->name, &said, error, sizeof(error));
 	if (result != 0 && said.congestion[0] != '\0')
-		tandem_event_repeated("link", link->name,
-							  "congestion control \"%s\" cannot be had: %s; see "
-							  "net.ipv4.tcp_allowed_congestion_control",
-							  name, strerror(errno));
+		(void) tandem_event_repeated("link", link->name,
+									 "congestion control \"%s\" cannot be had: %s; see "
+									 "net.ipv4.tcp_allowed_congestion_control",
+									 name, strerror(errno));
 }
 
 /*

@@ -227,8 +227,8 @@ offer_show(void)
 	if (all_links_in_use())
 	{
 		appendStringInfo(&text, " full=%d", tandem_max_links);
-		tandem_event_repeated("link", application_name, "refused a link: all %d links are in use",
-							  tandem_max_links);
+		(void) tandem_event_repeated("link", application_name,
+									 "refused a link: all %d links are in use", tandem_max_links);
 	}
 
 	history = palloc(sizeof(LinkHistory));

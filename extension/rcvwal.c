@@ -47,6 +47,7 @@ rcvwal_begin(TimeLineID timeline, XLogRecPtr start)
 	rcvwal_close();
 	rcvwal.timeline = timeline;
 	rcvwal.written = rcvwal.begun = rcvwal.durable = rcvwal.bound = start;
+	rcvwal.end = Max(start, rcvtail_left(timeline));
 	XLByteToSeg(start, archive_next, wal_segment_size);
 }
 
@@ -60,6 +61,7 @@ rcvwal_continue(XLogRecPtr flushed)
 	rcvwal_close();
 	rcvwal.written = rcvwal.begun = rcvwal.durable = Max(rcvwal.durable, flushed);
 	rcvwal.bound = Max(rcvwal.bound, flushed);
+	rcvwal.end = Max(rcvwal.end, rcvwal.durable);
 	XLByteToSeg(flushed, archive_next, wal_segment_size);
 }
 
@@ -186,6 +188,7 @@ rcvwal_write(XLogRecPtr start, const uint8_t *data, size_t length, char *error, 
 			return false;
 		}
 		start += n;
+		rcvwal.end = Max(rcvwal.end, start);
 		data += n;
 		length -= n;
 		rcvwal.bytes += n;
@@ -444,17 +447,18 @@ rcvwal_discard(TimeLineID timeline, XLogRecPtr from)
 			zero_segment(fd, path, segno == first ? XLogSegmentOffset(from, wal_segment_size) : 0);
 		CloseTransientFile(fd);
 	}
-	if (found && rcvwal.timeline == timeline && rcvwal.written > from)
+	if (found && rcvwal.timeline == timeline && rcvwal.end > from)
 		tandem_event("node", tandem_node_name,
 					 "discarded received WAL of timeline %u from %X/%X (received up to %X/%X): the "
 					 "primary does not have it",
-					 timeline, LSN_FORMAT_ARGS(from), LSN_FORMAT_ARGS(rcvwal.written));
+					 timeline, LSN_FORMAT_ARGS(from), LSN_FORMAT_ARGS(rcvwal.end));
 
 	if (rcvwal.timeline == timeline)
 	{
 		rcvwal.written = Min(rcvwal.written, from);
 		rcvwal.begun = rcvwal.durable = Min(rcvwal.durable, from);
 		rcvwal.bound = Min(rcvwal.bound, from);
+		rcvwal.end = Min(rcvwal.end, from);
 		SpinLockAcquire(&WalRcv->mutex);
 		if (WalRcv->flushedUpto > from)
 			WalRcv->flushedUpto = from;

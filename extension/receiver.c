@@ -77,6 +77,7 @@ static bool tell_applied; /* sessions of the primary wait for replay */
 static TimestampTz next_probe;
 static int probe_ms = PROBE_MS;
 static bool core_was_quiet;
+static TimestampTz core_heard; /* when core last received something */
 
 /* Tell the view tandem.receiver. */
 void
@@ -93,6 +94,8 @@ receiver_show(TandemReceiverState state, const char *error)
 		show->since = GetCurrentTimestamp();
 	show->pid = MyProcPid;
 	show->state = state;
+	if (state == TANDEM_RCV_STREAMING || state == TANDEM_RCV_CORE)
+		show->diverged = false;
 	show->written = rcvwal.written;
 	show->durable = rcvwal.durable;
 	show->bound = rcvwal.bound;
@@ -498,7 +501,7 @@ stream_by_core(WalReceiverConn *conn, const char *why)
 {
 	static char told[256];
 	MemoryContext context = CurrentMemoryContext;
-	bool ahead = rcvwal.durable > rcvwal.bound;
+	bool ahead = rcvtail_is_there();
 	static TimestampTz failing_since = 0;
 	volatile bool started = true;
 
@@ -534,6 +537,7 @@ stream_by_core(WalReceiverConn *conn, const char *why)
 	next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), probe_ms);
 	probe_ms = Min(probe_ms * 2, PROBE_MAX_MS);
 	core_was_quiet = false;
+	core_heard = GetCurrentTimestamp();
 	receiver_show(TANDEM_RCV_CORE, why);
 	if (strcmp(told, why) != 0)
 	{
@@ -563,21 +567,49 @@ link_is_back(void)
 	return false;
 }
 
+/* What core has received is ours to go on from. */
+static void
+core_has_ended(void)
+{
+	XLogRecPtr flushed;
+
+	SpinLockAcquire(&WalRcv->mutex);
+	flushed = WalRcv->flushedUpto;
+	SpinLockRelease(&WalRcv->mutex);
+	rcvwal_continue(flushed);
+}
+
+/*
+ * With WAL beyond the bound core must not end the walreceiver because nothing
+ * comes, not even an answer to what it asks after half of wal_receiver_timeout.
+ */
+static void
+check_silence(void)
+{
+	if (wal_receiver_timeout <= 0 || !TimestampDifferenceExceeds(core_heard, GetCurrentTimestamp(),
+																 wal_receiver_timeout / 4 * 3))
+		return;
+	core_has_ended();
+	if (rcvtail_is_there())
+		ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
+						errmsg("nothing was heard from the primary for too long")));
+}
+
 static int
 receive_from_core(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 {
 	int length = (core->walrcv_receive)(conn, buffer, wait_fd);
 
+	if (length != 0)
+		core_heard = GetCurrentTimestamp();
+	else
+		check_silence();
 	if (length == 0 && core_was_quiet && link_is_back())
 	{
 		TimeLineID next;
-		XLogRecPtr flushed;
 
 		(core->walrcv_endstreaming)(conn, &next);
-		SpinLockAcquire(&WalRcv->mutex);
-		flushed = WalRcv->flushedUpto;
-		SpinLockRelease(&WalRcv->mutex);
-		rcvwal_continue(flushed);
+		core_has_ended();
 		uplink_start(LIBPQ(conn), options.slotname);
 		mode = MODE_LINK;
 		*wait_fd = uplink_fd();
@@ -597,6 +629,7 @@ static void
 flush_at_exit(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
 {
 	rcvwal_flush();
+	rcvtail_leave();
 }
 
 static bool
@@ -626,6 +659,7 @@ our_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *opts)
 	SpinLockRelease(&WalRcv->mutex);
 	if (temporary)
 	{
+		rcvwal.end = rcvwal.durable; /* all is as core does it */
 		(void) stream_by_core(conn, "wal_receiver_create_temp_slot is on");
 		return mode == MODE_CORE;
 	}
@@ -804,6 +838,42 @@ receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 	}
 }
 
+/*
+ * An error ends the walreceiver, unless there is WAL beyond the bound: then the
+ * stream, whoever carries it, is lost.  False then.
+ */
+static bool
+receive_or_hold(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd, int *length)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool lost = false;
+
+	PG_TRY();
+	{
+		*length = receive_in_context(conn, buffer, wait_fd);
+	}
+	PG_CATCH();
+	{
+		const char *why;
+
+		if (mode == MODE_CORE)
+			core_has_ended();
+		if (!rcvtail_is_there())
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		why = rcvtail_take_error();
+		rcvwal_flush();
+		if (mode == MODE_CORE)
+			uplink_again(LIBPQ(conn), options.slotname, why);
+		else
+			uplink_hold(why);
+		mode = MODE_LINK;
+		lost = true;
+	}
+	PG_END_TRY();
+	return !lost;
+}
+
 static int
 our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 {
@@ -815,9 +885,40 @@ our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 		context = AllocSetContextCreate(TopMemoryContext, "tandem receiver", ALLOCSET_SMALL_SIZES);
 	MemoryContextReset(context);
 	MemoryContextSwitchTo(context);
-	length = receive_in_context(conn, buffer, wait_fd);
+	while (!receive_or_hold(conn, buffer, wait_fd, &length))
+	{
+		length = 0;
+		if (wait_for_events(IDLE_MS))
+			break;
+		MemoryContextReset(context);
+	}
 	MemoryContextSwitchTo(caller);
 	return length;
+}
+
+/*
+ * Core sends.  If that fails with WAL beyond the bound, the stream is lost, and
+ * the next receive says so.
+ */
+static void
+send_by_core(WalReceiverConn *conn, const char *buffer, int nbytes)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		(core->walrcv_send)(conn, buffer, nbytes);
+	}
+	PG_CATCH();
+	{
+		if (mode == MODE_CORE)
+			core_has_ended();
+		if (mode != MODE_CORE || !rcvtail_is_there())
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
 }
 
 /*
@@ -827,6 +928,8 @@ our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 static void
 our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
 {
+	char reply[34];
+
 	if (mode == MODE_LINK)
 	{
 		if (buffer[0] == 'r')
@@ -838,9 +941,8 @@ our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
 		}
 		return;
 	}
-	if (mode == MODE_CORE && buffer[0] == 'r' && nbytes == 34)
+	if (mode == MODE_CORE && buffer[0] == 'r' && nbytes == sizeof(reply))
 	{
-		char reply[34];
 		uint64 write;
 		uint64 flush;
 
@@ -851,10 +953,9 @@ our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
 		flush = pg_hton64(Max(pg_ntoh64(flush), rcvwal.durable));
 		memcpy(reply + 1, &write, 8);
 		memcpy(reply + 9, &flush, 8);
-		(core->walrcv_send)(conn, reply, nbytes);
-		return;
+		buffer = reply;
 	}
-	(core->walrcv_send)(conn, buffer, nbytes);
+	send_by_core(conn, buffer, nbytes);
 }
 
 static void
@@ -888,6 +989,7 @@ receiver_install(void)
 	load_file("libpqwalreceiver", false);
 	core = WalReceiverFunctions;
 	ours = *core;
+	rcvtail_install(core, &ours);
 	ours.walrcv_startstreaming = our_startstreaming;
 	ours.walrcv_endstreaming = our_endstreaming;
 	ours.walrcv_receive = our_receive;

@@ -23,6 +23,7 @@ typedef struct ReceivedWal
 	XLogRecPtr begun; /* a flush up to here has begun, or has ended */
 	XLogRecPtr durable;
 	XLogRecPtr bound; /* the primary's flush: recovery is shown no more */
+	XLogRecPtr end;   /* pg_wal may hold WAL up to here */
 	uint64 bytes;
 	uint64 flushes;
 } ReceivedWal;
@@ -52,6 +53,16 @@ extern bool rcvflush_begin(TimeLineID timeline, XLogSegNo segno, XLogRecPtr upto
 extern bool rcvflush_ended(XLogRecPtr *durable, long *took_us);
 extern void rcvflush_wait(void);
 extern void rcvflush_close(void);
+
+/* -------------------------------------------------------------- rcvtail.c */
+
+extern bool rcvtail_is_there(void);
+extern void rcvtail_follow(const LinkHistory *theirs);
+extern void rcvtail_refused(const char *why, bool diverged);
+extern const char *rcvtail_take_error(void);
+extern void rcvtail_install(WalReceiverFunctionsType *core, WalReceiverFunctionsType *ours);
+extern void rcvtail_leave(void);
+extern XLogRecPtr rcvtail_left(TimeLineID timeline);
 
 /* ------------------------------------------------------------- rcvoffer.c */
 
@@ -100,6 +111,7 @@ extern void uplink_again(PGconn *connection, const char *slot, const char *why);
 extern UplinkResult uplink_step(void);
 extern void uplink_down(UplinkLoss loss, const char *why);
 extern UplinkResult uplink_refused(const LinkNotice *notice);
+extern void uplink_hold(const char *why);
 extern void uplink_stop(void);
 extern bool uplink_probe(void);
 extern bool uplink_probing(void);

@@ -887,6 +887,16 @@ affect_all_horizons(void)
 	LWLockRelease(ProcArrayLock);
 }
 
+/* Has a checkpoint removed the segment of this LSN? */
+static bool
+is_removed(XLogRecPtr lsn)
+{
+	XLogSegNo segment;
+
+	XLByteToSeg(lsn, segment, wal_segment_size);
+	return segment <= XLogGetLastRemovedSegno();
+}
+
 /* Main function of a link worker. */
 void
 tandem_link_main(pg_attribute_unused() Datum arg)
@@ -925,7 +935,8 @@ tandem_link_main(pg_attribute_unused() Datum arg)
 			error = CopyErrorData();
 			if (sender.conn != NULL)
 				handshake_refuse(sender.conn,
-								 error->sqlerrcode == ERRCODE_UNDEFINED_FILE
+								 error->sqlerrcode == ERRCODE_UNDEFINED_FILE &&
+										 is_removed(sender.sent)
 									 ? LINK_REASON_WAL_REMOVED
 									 : LINK_REASON_OTHER,
 								 error->message, error->hint != NULL ? error->hint : "");

@@ -259,6 +259,8 @@ typedef struct TandemReceiver
 	TimestampTz last_message;
 	TimestampTz refused; /* when an error that does not pass was raised last */
 	bool diverged;       /* the last of them wants a rewind or a new seed */
+	XLogRecPtr tail;     /* left by the last walreceiver beyond the bound up to here; 0: none */
+	TimeLineID tail_timeline;
 	char last_error[256];
 	TandemRdma rdma;
 } TandemReceiver;
@@ -338,7 +340,7 @@ extern TandemShared *tandem; /* NULL unless preloaded */
 /* event.c: a ring in shared memory; also logs at LOG.  Any process. */
 extern void
 tandem_event(const char *kind, const char *name, const char *fmt, ...) pg_attribute_printf(3, 4);
-extern void tandem_event_repeated(const char *kind, const char *name, const char *fmt, ...)
+extern bool tandem_event_repeated(const char *kind, const char *name, const char *fmt, ...)
 	pg_attribute_printf(3, 4);
 extern void tandem_store_text(char *to, size_t size, const char *from);
 

@@ -9,7 +9,8 @@
  * the descriptor is ready or the time has come.
  *
  *	RETRY	wait; then RESET if the PostgreSQL connection is lost, else ASK
- *	RESET	libpq connects again				-> ASK
+ *	RESET	libpq connects again				-> IDENTIFY
+ *	IDENTIFY	IDENTIFY_SYSTEM, as core does	-> ASK
  *	ASK		SHOW tandem.link_offer				-> CONNECT
  *	CONNECT	TCP to one address after the other	-> AUTH
  *	AUTH	prove the key						-> GREET
@@ -17,8 +18,11 @@
  *	OPEN	the link carries the stream			-> RETRY when it is lost
  *
  * Before anything is received the histories of incarnations are compared, and
- * what the primary has lost is discarded here: durably, and before anything
- * of the new incarnation is acknowledged.
+ * what the primary has lost is discarded: durably, and before anything of the
+ * new incarnation is acknowledged (rcvtail.c).
+ *
+ * What core's streaming would end with an error for is an error here, too.
+ * While there is WAL beyond the bound it ends the attempt only: rcvtail.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,10 +44,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "watchdog/link_rule.h"
-
 #define OFFER_QUERY    "SHOW tandem.link_offer"
-#define REFUSAL_MS     5000 /* between two errors that will not pass by themselves */
 #define AUTH_TRIES     3
 #define AUTH_MS        2000        /* to prove the key to each other */
 #define FIRST_DELAY_MS 50          /* after the first, immediate attempt */
@@ -53,6 +54,7 @@ typedef enum Phase
 {
 	PHASE_RETRY,
 	PHASE_RESET,
+	PHASE_IDENTIFY,
 	PHASE_ASK,
 	PHASE_CONNECT,
 	PHASE_AUTH,
@@ -306,6 +308,17 @@ uplink_again(PGconn *connection, const char *slot, const char *why)
 	(void) retry(why);
 }
 
+/*
+ * Begin again after an error, with a new PostgreSQL connection: the address
+ * may lead to another server by then.
+ */
+void
+uplink_hold(const char *why)
+{
+	delay_ms = tandem_reconnect_interval;
+	(void) retry_all(why);
+}
+
 /* Leave the link for good, or until uplink_start(). */
 void
 uplink_stop(void)
@@ -315,43 +328,14 @@ uplink_stop(void)
 	phase = PHASE_RETRY;
 }
 
-/*
- * Streaming is about to end with an error that will not pass by itself.  The
- * startup process starts another walreceiver after
- * wal_retrieve_retry_interval, which is short; say it at that rate the first
- * time only.  'diverged': a rewind or a new seed helps, and nothing else.
- */
-static void
-pause_before_refusal(const char *why, bool diverged)
-{
-	TandemReceiver *show = &tandem->receiver;
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz until;
-
-	receiver_show(TANDEM_RCV_CONNECTING, why);
-	SpinLockAcquire(&show->mutex);
-	show->diverged = diverged;
-	until = TimestampTzPlusMilliseconds(show->refused, REFUSAL_MS);
-	show->refused = Max(now, until);
-	SpinLockRelease(&show->mutex);
-	watchdog_wake();
-	while ((now = GetCurrentTimestamp()) < until && !ShutdownRequestPending)
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 TimestampDifferenceMilliseconds(now, until), PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-/* ------------------------------------------------------- RETRY, RESET, ASK */
+/* --------------------------------------------- RETRY, RESET, IDENTIFY, ASK */
 
 static UplinkResult
-ask(void)
+ask(Phase answer, const char *query)
 {
-	if (PQsendQuery(pq, OFFER_QUERY) != 1)
+	if (PQsendQuery(pq, query) != 1)
 		return retry_all(PQerrorMessage(pq));
-	enter(PHASE_ASK, tandem_link_timeout);
+	enter(answer, tandem_link_timeout);
 	return UPLINK_STREAM; /* go on */
 }
 
@@ -369,7 +353,7 @@ step_retry(void)
 	}
 	disk_was_full = false;
 	if (PQstatus(pq) == CONNECTION_OK)
-		return ask();
+		return ask(PHASE_ASK, OFFER_QUERY);
 	unwatch(&watched_pq);
 	if (PQresetStart(pq) != 1)
 		return retry_all(PQerrorMessage(pq));
@@ -396,7 +380,7 @@ step_reset(void)
 	{
 		case PGRES_POLLING_OK:
 			watch_fd(&watched_pq, PQsocket(pq), EPOLLIN);
-			return ask();
+			return ask(PHASE_IDENTIFY, "IDENTIFY_SYSTEM");
 		case PGRES_POLLING_READING:
 			reset_awaits = POLLIN;
 			break;
@@ -412,93 +396,19 @@ step_reset(void)
 	return UPLINK_WAIT;
 }
 
-/*
- * Does a whole record begin at 'start' and end before 'end'?  If that cannot
- * be read here, it may.
- */
-static bool
-has_record(XLogRecPtr start, XLogRecPtr end)
-{
-	WalFile file = {.fd = -1};
-	uint32 length;
-	bool whole = true;
-
-	if (start % XLOG_BLCKSZ == 0)
-		start += XLogSegmentOffset(start, wal_segment_size) == 0 ? SizeOfXLogLongPHD
-																 : SizeOfXLogShortPHD;
-	if (start + sizeof(length) > end)
-		return false;
-	if (walfile_read(&file, rcvwal.timeline, start, &length, sizeof(length)))
-		whole = length >= SizeOfXLogRecord && length <= end - start &&
-				incarnation_end_of_record(start, length) <= end;
-	walfile_close(&file);
-	return whole;
-}
-
-/*
- * Up to where may recovery have gone, of what the primary does not have from
- * 'divergence' on?  It reads ahead of what it replays, and keeps what it has
- * read while it waits, for instance for recovery_min_apply_delay: every record
- * that it was shown counts.  A part of one does not: the primary's flush, which
- * is what recovery is shown, may end within a record.
- */
-static XLogRecPtr
-recovery_position(XLogRecPtr replayed, XLogRecPtr divergence)
-{
-	XLogRecPtr shown;
-
-	SpinLockAcquire(&WalRcv->mutex);
-	shown = WalRcv->flushedUpto;
-	SpinLockRelease(&WalRcv->mutex);
-	return shown > Max(replayed, divergence) && has_record(divergence, shown) ? shown : replayed;
-}
-
-/*
- * Compare the primary's incarnations with ours.  Discards what it has lost
- * and makes its history ours.  ERROR if we have replayed what it has lost.
- * Whether we hold more than the primary does is for the primary to see, when
- * we greet it.
- */
+/* ERROR if it is another database system. */
 static void
-follow_history(const LinkHistory *theirs)
+check_system(uint64 identifier)
 {
-	LinkHistory *mine = palloc(sizeof(LinkHistory));
-
-	incarnation_load(mine);
-	if (mine->count > 0)
-	{
-		TimeLineID timeline;
-		XLogRecPtr replayed = GetCurrentReplayRecPtr(&timeline);
-		uint64 divergence = link_divergence(mine->entry, mine->count, theirs->entry, theirs->count);
-		XLogRecPtr reached = recovery_position(replayed, divergence);
-		uint64 resume;
-
-		if (link_resume(mine->entry, mine->count, theirs->entry, theirs->count,
-						Max(rcvwal.durable, reached), reached, PG_UINT64_MAX,
-						&resume) == LINK_REBUILD)
-		{
-			pause_before_refusal("this standby has diverged from its primary", true);
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("this standby has diverged from its primary"),
-					 errdetail("The primary's WAL begins anew at %X/%X, but this standby %s WAL up "
-							   "to %X/%X that the primary does not have.",
-							   LSN_FORMAT_ARGS(divergence),
-							   replayed > divergence ? "has replayed" : "is replaying",
-							   LSN_FORMAT_ARGS(replayed > divergence ? replayed : reached)),
-					 errhint("Seed this standby again with pg_basebackup, or use pg_rewind if "
-							 "the primary is on a newer timeline.")));
-		}
-		if (divergence != LINK_NO_DIVERGENCE)
-			rcvwal_discard(rcvwal.timeline, divergence);
-	}
-	if (!incarnation_equal(mine, theirs))
-		incarnation_store(theirs);
-
-	LWLockAcquire(tandem->history_lock, LW_EXCLUSIVE);
-	tandem->history = *theirs;
-	LWLockRelease(tandem->history_lock);
-	pfree(mine);
+	if (identifier == GetSystemIdentifier())
+		return;
+	rcvtail_refused("the server belongs to another database system", false);
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("database system identifier differs between the primary and standby"),
+					errdetail("The primary's identifier is " UINT64_FORMAT
+							  ", the standby's identifier is " UINT64_FORMAT ".",
+							  identifier, GetSystemIdentifier()),
+					errhint("Check primary_conninfo, and where the address in it leads.")));
 }
 
 /* Act on the primary's answer. */
@@ -513,31 +423,22 @@ take_offer(const char *text)
 		 * Core's streaming knows nothing of incarnations: with WAL beyond the
 		 * bound wait for a primary that can say what became of it.
 		 */
-		if (rcvwal.durable > rcvwal.bound)
-			return retry("the server is a standby");
+		if (rcvtail_is_there())
+			return retry_all("the server is a standby");
 		return no_link("the server is a standby itself");
 	}
 	if (text[0] == '\0')
 		return no_offer("the server gives no offer on this connection");
 	if (!rcvoffer_parse(text, &offer))
 		return no_offer("the primary's offer is not understood");
-	if (offer.system_identifier != GetSystemIdentifier())
-	{
-		pause_before_refusal("another database system", false);
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("database system identifier differs between the primary and standby"),
-				 errdetail("The primary's identifier is " UINT64_FORMAT
-						   ", the standby's identifier is " UINT64_FORMAT ".",
-						   offer.system_identifier, GetSystemIdentifier())));
-	}
+	check_system(offer.system_identifier);
 	if (offer.history.entry[offer.history.count - 1].term < lease_floor())
-		return retry("the primary's term is over");
+		return retry_all("the primary's term is over");
 	if (!copy_file_read(DataDir, &copy))
 		return retry(psprintf("could not read which copy of the database this is: %m"));
 	if (copy.rebuilding)
 		return retry("this copy of the database is being rebuilt");
-	follow_history(&offer.history);
+	rcvtail_follow(&offer.history);
 	uplink_timeline = offer.timeline;
 	if (offer.timeline != rcvwal.timeline)
 	{
@@ -562,33 +463,68 @@ take_offer(const char *text)
 	return UPLINK_STREAM;
 }
 
+/*
+ * The answer to a query: one row, of which the first value is left in *text, or
+ * an error, of which *sqlstate and the message are left.  UPLINK_STREAM if there
+ * is one.
+ */
 static UplinkResult
-step_ask(void)
+take_answer(char **text, const char **sqlstate)
 {
-	UplinkResult result;
 	PGresult *answer;
-	char *text;
 
 	if (PQconsumeInput(pq) != 1)
 		return retry_all(PQerrorMessage(pq));
 	if (PQisBusy(pq))
 		return too_late() ? retry_all("the primary did not answer in time") : UPLINK_WAIT;
 	answer = PQgetResult(pq);
-	if (PQresultStatus(answer) != PGRES_TUPLES_OK || PQntuples(answer) != 1)
+	*sqlstate = NULL;
+	if (PQresultStatus(answer) == PGRES_TUPLES_OK && PQntuples(answer) == 1)
+		*text = pstrdup(PQgetvalue(answer, 0, 0));
+	else
 	{
 		const char *state = PQresultErrorField(answer, PG_DIAG_SQLSTATE);
-		bool unknown = state != NULL && strcmp(state, "42704") == 0;
 
-		text = pstrdup(PQerrorMessage(pq));
-		PQclear(answer);
-		while ((answer = PQgetResult(pq)) != NULL)
-			PQclear(answer);
-		return unknown ? no_offer("the primary has no pg_tandem") : retry_all(text);
+		*sqlstate = state != NULL ? pstrdup(state) : "";
+		*text = pstrdup(PQerrorMessage(pq));
 	}
-	text = pstrdup(PQgetvalue(answer, 0, 0));
-	PQclear(answer);
-	while ((answer = PQgetResult(pq)) != NULL)
+	do
 		PQclear(answer);
+	while ((answer = PQgetResult(pq)) != NULL);
+	return UPLINK_STREAM;
+}
+
+/*
+ * The connection is another one, and may lead to another server.  A server
+ * without pg_tandem is asked nothing else before core streams from it.
+ */
+static UplinkResult
+step_identify(void)
+{
+	const char *sqlstate;
+	char *text;
+	UplinkResult result = take_answer(&text, &sqlstate);
+
+	if (result != UPLINK_STREAM)
+		return result;
+	if (sqlstate != NULL)
+		return retry_all(text);
+	check_system(strtou64(text, NULL, 10));
+	return ask(PHASE_ASK, OFFER_QUERY);
+}
+
+static UplinkResult
+step_ask(void)
+{
+	const char *sqlstate;
+	char *text;
+	UplinkResult result = take_answer(&text, &sqlstate);
+
+	if (result != UPLINK_STREAM)
+		return result;
+	if (sqlstate != NULL)
+		return strcmp(sqlstate, "42704") == 0 ? no_offer("the primary has no pg_tandem")
+											  : retry_all(text);
 	result = take_offer(text);
 	explicit_bzero(text, strlen(text));
 	pfree(text);
@@ -778,11 +714,17 @@ uplink_refused(const LinkNotice *notice)
 		case LINK_REASON_TIMELINE:
 		case LINK_REASON_DIVERGED:
 		case LINK_REASON_WAL_REMOVED:
-			/* what was removed may still be in an archive */
-			pause_before_refusal(notice->message,
-								 notice->reason == LINK_REASON_TIMELINE ||
-									 notice->reason == LINK_REASON_DIVERGED ||
-									 (notice->reason == LINK_REASON_WAL_REMOVED && !has_archive()));
+			/*
+			 * What was removed is behind all that we hold, so the primary has
+			 * flushed that: nothing is beyond the bound.  It may still be in
+			 * an archive.
+			 */
+			if (notice->reason == LINK_REASON_WAL_REMOVED)
+				rcvwal.bound = Max(rcvwal.bound, rcvwal.durable);
+			rcvtail_refused(notice->message,
+							notice->reason == LINK_REASON_TIMELINE ||
+								notice->reason == LINK_REASON_DIVERGED ||
+								(notice->reason == LINK_REASON_WAL_REMOVED && !has_archive()));
 			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 							errmsg("the primary refused the link: %s", notice->message),
 							notice->hint[0] != '\0' ? errhint("%s", notice->hint) : 0));
@@ -792,8 +734,9 @@ uplink_refused(const LinkNotice *notice)
 		default:
 			break;
 	}
-	tandem_event_repeated("link", tandem_node_name, "refused by the primary: %s%s%s",
-						  notice->message, notice->hint[0] != '\0' ? "; hint: " : "", notice->hint);
+	(void) tandem_event_repeated("link", tandem_node_name, "refused by the primary: %s%s%s",
+								 notice->message, notice->hint[0] != '\0' ? "; hint: " : "",
+								 notice->hint);
 	return retry(psprintf("the primary refused the link: %s", notice->message));
 }
 
@@ -902,6 +845,9 @@ uplink_step(void)
 				break;
 			case PHASE_RESET:
 				result = step_reset();
+				break;
+			case PHASE_IDENTIFY:
+				result = step_identify();
 				break;
 			case PHASE_ASK:
 				result = step_ask();

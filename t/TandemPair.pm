@@ -708,6 +708,7 @@ It has two ports, "pg" and "link"; the methods act on those named, or on both.
   $path->blackhole(...) nothing passes any more, in either direction, and nobody is told;
                         new connections are accepted, as by a host whose packets get lost
                         behind the firewall
+  $path->redirect('pg', $port)  new connections lead there
   $path->restore(...)   all is well again; what was in a black hole comes out of it
 
 Each method returns when it has been done.
@@ -767,6 +768,7 @@ sub command
 
 sub cut { my ($self, @names) = @_; return $self->command('cut', @names); }
 sub blackhole { my ($self, @names) = @_; return $self->command('blackhole', @names); }
+sub redirect { my ($self, $name, $port) = @_; return $self->command('redirect', "$name=$port"); }
 sub restore { my ($self, @names) = @_; return $self->command('restore', @names); }
 
 sub end
@@ -842,6 +844,13 @@ sub obey
 	my ($self, $line) = @_;
 	my ($word, @names) = split(' ', $line);
 
+	if ($word eq 'redirect')
+	{
+		my ($name, $port) = split /=/, $names[0];
+
+		$self->{routes}{$name}{to} = $port;
+		return;
+	}
 	foreach my $route (@{ $self->{routes} }{@names})
 	{
 		if ($word eq 'cut')

@@ -1,0 +1,147 @@
+# Another server answers at the primary's address, while the standby holds WAL that its primary has
+# not flushed.  That says nothing about the primary: the standby must not replay that WAL, nor let
+# it be overwritten, but wait, say why, and go on when the primary answers again.
+use strict;
+use warnings FATAL => 'all';
+
+use Cwd qw(abs_path);
+use FindBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use TandemPair;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my $tools = abs_path(PostgreSQL::Test::Utils::tempdir());
+my $flag = "$tools/flag";
+system_or_bail('make', '-s', '-C', "$FindBin::Bin/../test/tools", "build=$tools",
+	"$tools/holdflush.so");
+
+my $conf = q(
+fsync = on
+tandem.capture = write
+wal_writer_delay = 10s
+autovacuum = off
+checkpoint_timeout = 1h
+tandem.reconnect_interval = 100ms
+);
+my $alpha = make_primary('alpha', conf => $conf, path => 1);
+my $beta = make_standby('beta', $alpha);
+my $path = $alpha->{path};
+
+# An earlier copy of alpha, which is a primary as well: it has less WAL than beta has replayed.
+my $old = PostgreSQL::Test::Cluster->new('old');
+$alpha->stop;
+system_or_bail('cp', '-a', $alpha->data_dir, $old->data_dir);
+$old->append_conf('postgresql.conf',
+	    "port = " . $old->port . "\ntandem.port = " . PostgreSQL::Test::Cluster::get_free_port()
+	  . "\ntandem.link_addresses = ''");
+
+# Flushes of WAL can be held (test/tools/holdflush.c).
+{
+	local $ENV{LD_PRELOAD} = "$tools/holdflush.so";
+	local $ENV{HOLDFLUSH_FLAG} = $flag;
+	$alpha->start;
+}
+my $other = make_primary('other');
+
+ok(wait_for_state($alpha, 'in sync'), 'the pair is in sync');
+$alpha->safe_psql('postgres', 'CREATE TABLE t (a int); INSERT INTO t VALUES (0); CHECKPOINT');
+
+my $session;
+my $held;
+
+sub go_ahead
+{
+	my $bound = $alpha->safe_psql('postgres', 'SELECT pg_current_wal_flush_lsn()');
+
+	ok(wait_until($beta, "SELECT bound_lsn >= '$bound' FROM tandem.receiver"),
+		'the standby knows the bound');
+	append_to_file($flag, '');
+	$session = start_psql($alpha, 'INSERT INTO t VALUES (1)');
+	ok(wait_until($beta, 'SELECT durable_lsn > bound_lsn FROM tandem.receiver'),
+		'the standby holds a commit that the primary has not flushed');
+	$held = rows();
+	return;
+}
+
+sub rows { return $beta->safe_psql('postgres', 'SELECT count(*) FROM t'); }
+
+sub leads_to
+{
+	my ($node) = @_;
+
+	$path->cut;
+	$path->redirect('pg', $node->port);
+	$path->restore;
+	return;
+}
+
+sub waits
+{
+	my ($who, $error) = @_;
+
+	ok(wait_until($beta, "SELECT last_error LIKE '$error%' AND state = 'connecting' FROM tandem.receiver"),
+		"$who: the standby says what is wrong");
+	is(rows(), $held, 'it replays nothing beyond the bound');
+	is($beta->safe_psql('postgres', 'SELECT durable_lsn > bound_lsn FROM tandem.receiver'),
+		't', 'and keeps what it holds');
+	return;
+}
+
+sub goes_on
+{
+	leads_to($alpha);
+	ok(wait_for_link($alpha, 'beta', 'streaming'), 'the primary is back, and the link');
+	ok(!$session->done, 'the commit was not acknowledged');
+	unlink $flag;
+	ok($session->finish, 'when the primary has flushed it, it is');
+	is_same_data($alpha, $beta, 'the two are the same');
+	return;
+}
+
+go_ahead();
+my $from = -s $beta->logfile;
+my $walreceiver = walreceiver_pid($beta);
+leads_to($other);
+waits('another database', 'database system identifier differs');
+like(slurp_file($beta->logfile, $from),
+	qr/waiting with WAL beyond the bound: (.*)\n.*LOG: +\1\n.*DETAIL: +The primary's .*\n.*HINT: +Check /,
+	'the log tells it, too');
+
+$other->append_conf('postgresql.conf', 
+	"shared_preload_libraries = ''\nsynchronous_standby_names = ''\nlog_replication_commands = on");
+$other->restart;
+ok($other->wait_for_log(qr/command: IDENTIFY_SYSTEM/), 'the standby meets the same server without pg_tandem');
+waits('without pg_tandem', 'database system identifier differs');
+unlike(slurp_file($other->logfile), qr/START_REPLICATION/, 'it does not stream from it, as core would');
+
+$old->start;
+leads_to($old);
+waits('an earlier copy of the primary', 'this standby has diverged');
+$old->stop('immediate');
+goes_on();
+is(walreceiver_pid($beta), $walreceiver, 'the walreceiver never ended');
+is($beta->safe_psql('postgres', "SELECT count(*) FROM tandem.receiver WHERE state = 'streaming'"),
+	1, 'and streams');
+
+# primary_conninfo is changed: that ends the walreceiver in any case
+go_ahead();
+my $right = $beta->safe_psql('postgres', 'SHOW primary_conninfo');
+my $wrong = $right =~ s/port=\d+/'port=' . $other->port/er;
+
+foreach my $case ([ 'another database', 'database system identifier differs' ],
+	[ 'nobody', 'could not connect to the primary server' ])
+{
+	$other->stop if $case->[0] eq 'nobody';
+	$beta->safe_psql('postgres', "ALTER SYSTEM SET primary_conninfo = " . quote($wrong));
+	$beta->reload;
+	waits("primary_conninfo leads to $case->[0]", $case->[1]);
+}
+$beta->safe_psql('postgres', "ALTER SYSTEM SET primary_conninfo = " . quote($right));
+$beta->reload;
+goes_on();
+
+done_testing();
+
+sub quote { my ($text) = @_; $text =~ s/'/''/g; return "'$text'"; }
