@@ -46,6 +46,13 @@
 #define TANDEM_CONNECT_ARGUMENTS conninfo, logical, appname, err
 #endif
 
+/*
+ * At the exit of a process, which may be for an error thrown under one of our
+ * locks: shmem_exit() gives them back before it calls anybody, but not in older
+ * minor releases, and then our callbacks would wait for themselves.
+ */
+#define TandemReleaseLocks() LWLockReleaseAll()
+
 /* WalSndWakeup: 16 tells physical from logical */
 #if PG_VERSION_NUM >= 160000
 #define TandemWakeCascade() WalSndWakeup(true, false)

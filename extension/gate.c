@@ -673,6 +673,7 @@ gate_xact_callback(XactEvent event, pg_attribute_unused() void *arg)
 static void
 gate_exit(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
 {
+	TandemReleaseLocks();
 	LWLockAcquire(tandem->gate_lock, LW_EXCLUSIVE);
 	tandem->gate.pid = 0;
 	tandem->gate.latch = NULL;

@@ -257,6 +257,7 @@ end_link(Sender *s, const char *why)
 static void
 worker_exit(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
 {
+	TandemReleaseLocks();
 	end_link(&sender, "its worker exits");
 }
 

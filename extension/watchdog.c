@@ -445,6 +445,7 @@ connect_to_tandemd(void)
 static void
 watchdog_exit(pg_attribute_unused() int code, pg_attribute_unused() Datum arg)
 {
+	TandemReleaseLocks();
 	tandem->watchdog.latch = NULL;
 	tandem->watchdog.pid = 0;
 	if (reterming)
