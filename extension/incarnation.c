@@ -44,7 +44,8 @@
 #include "watchdog/lease_file.h"
 #include "watchdog/link_rule.h"
 
-#define HISTORY_HEADER "pg_tandem incarnations, format 1\n"
+#define HISTORY_FORMAT "pg_tandem incarnations, format "
+#define HISTORY_HEADER HISTORY_FORMAT "1\n"
 #define LINE_FORMAT    UINT64_FORMAT " %u %u %X/%X %016" INT64_MODIFIER "x\n"
 #define LINE_SIZE      100
 #define FILE_SIZE      (sizeof(HISTORY_HEADER) + LINE_SIZE * (LINK_MAX_HISTORY + 1))
@@ -108,7 +109,16 @@ incarnation_load(LinkHistory *history)
 	CloseTransientFile(fd);
 
 	if (strncmp(text, HISTORY_HEADER, strlen(HISTORY_HEADER)) != 0)
+	{
+		if (strncmp(text, HISTORY_FORMAT, strlen(HISTORY_FORMAT)) == 0)
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("file \"%s\" has a format that this version of pg_tandem does not know",
+						TANDEM_HISTORY_FILE),
+				 errhint("Install the version of pg_tandem that has written it, or a later one.")));
 		history_is_damaged("its first line is not known");
+	}
 	last = strstr(text, "crc ");
 	if (last == NULL || sscanf(last, "crc %8X\n", &crc) != 1)
 		history_is_damaged("its last line is missing");

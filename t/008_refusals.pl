@@ -296,6 +296,17 @@ ok( log_has($gamma,
 		qr{FATAL: +file "pg_tandem/incarnations" is damaged: its checksum does not match\n.*HINT: },
 		$from),
 	'one that was changed by hand is noticed');
+start_with_history($history =~ s/format 1/format 2/r, $crc);
+ok( log_has($gamma,
+		qr{FATAL: +file "pg_tandem/incarnations" has a format that .*\n.*HINT: +Install the version of pg_tandem},
+		$from),
+	'one of a later version is, too, and it is not called damaged');
+my $foreign = $history =~ s/^1 1 .*\n1 2 .*\n/1 1 1 0\/1000028 00000000000000ab\n/mr;
+start_with_history($foreign, crc_line($foreign));
+ok( log_has($gamma,
+		qr{FATAL: +this\ standby\ has\ diverged.*\n.*DETAIL: +The histories of the two .* have nothing in common\.\n.*HINT: +Seed},
+		$from),
+	'a standby whose history is that of another database has diverged');
 
 my $diverged = qr{
 	FATAL:\ +this\ standby\ has\ diverged\ from\ its\ primary\n
