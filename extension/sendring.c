@@ -32,8 +32,6 @@ static TimestampTz next_try;
 static int retry_ms;
 static TimestampTz deadline; /* of an attempt, or for the answer to STOP */
 static TimestampTz started_at;
-static uint64 completed; /* writes, when sendring_step() looked last */
-static TimestampTz completed_at;
 
 /*
  * A link begins, by TCP.  Returns a descriptor that becomes readable when
@@ -151,23 +149,6 @@ patience(const LinkRing *ring)
 }
 
 /*
- * Have writes been under way for too long?  The device is to notice that by
- * itself, but what it makes of its timeouts is its own affair.  An attempt has
- * its deadline; the time before it is not held against its first write.
- */
-static bool
-is_stuck(const LinkRing *ring, TimestampTz now)
-{
-	if (ring->state != LINK_RING_ON || ring->written == ring->posted ||
-		ring->completions != completed)
-	{
-		completed = ring->completions;
-		completed_at = now;
-	}
-	return TimestampDifferenceExceeds(completed_at, now, tandem_link_timeout / 2);
-}
-
-/*
  * Look after RDMA.  As sendring_frame(); *wait_ms is lowered to when this
  * wants to be called again.
  */
@@ -195,7 +176,8 @@ sendring_step(LinkConn *conn, const LinkHeader *stamp, bool *ended, long *wait_m
 	why = note(conn, link_switch_primary_look(conn, stamp), ended);
 	if (why == NULL && why_not != NULL)
 		why = note(conn, link_switch_stop(conn, why_not, stamp), ended);
-	if (why == NULL && is_stuck(ring, stamp->time))
+	if (why == NULL &&
+		link_switch_is_stuck(ring, stamp->time, INT64CONST(1000) * (tandem_link_timeout / 2)))
 		why = note(conn, link_switch_stop(conn, "writes were not completed in time", stamp), ended);
 	if (why == NULL && late &&
 		(ring->state == LINK_RING_OFFERED || ring->state == LINK_RING_TRYING))

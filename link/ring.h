@@ -63,6 +63,8 @@ struct LinkRing
 	uint64_t posted;   /* number of writes */
 	uint64_t written;  /* of them completed */
 	uint64_t released; /* of them, given back by the standby */
+	uint64_t seen;     /* completions, when link_switch_is_stuck() looked last */
+	int64_t seen_at;   /* when these were new, or nothing was under way; us */
 
 	/* standby */
 	uint64_t tail;     /* behind the last frame taken */

@@ -150,6 +150,8 @@ take_credit(LinkConn *conn, const LinkRingMark *mark, const LinkHeader *stamp)
 		return LINK_SWITCH_NOTHING;
 	ring->state = LINK_RING_ON;
 	ring->started = true;
+	ring->seen = ring->completions;
+	ring->seen_at = stamp->time;
 	return put_mark(conn, LINK_RING_START, stamp, ring->head) ? LINK_SWITCH_STARTED
 															  : LINK_SWITCH_VIOLATION;
 }
@@ -236,6 +238,18 @@ link_switch_primary_look(LinkConn *conn, const LinkHeader *stamp)
 	if (ring->failed)
 		return link_switch_stop(conn, ring->reason, stamp);
 	return LINK_SWITCH_NOTHING;
+}
+
+bool
+link_switch_is_stuck(LinkRing *ring, int64_t now, int64_t patience)
+{
+	if (ring->state != LINK_RING_ON || ring->written == ring->posted ||
+		ring->completions != ring->seen)
+	{
+		ring->seen = ring->completions;
+		ring->seen_at = now;
+	}
+	return now - ring->seen_at >= patience;
 }
 
 bool

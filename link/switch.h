@@ -75,6 +75,15 @@ extern LinkSwitch link_switch_primary_look(LinkConn *conn, const LinkHeader *sta
 extern LinkSwitch link_switch_stop(LinkConn *conn, const char *reason, const LinkHeader *stamp);
 
 /*
+ * Primary: have writes been under way for 'patience' without that any of them
+ * was completed?  The device is to notice that by itself, but what it makes of
+ * its timeouts is its own affair.  Times in us, 'now' of the clock of stamp.time;
+ * to be called whenever the worker is awake.  An attempt has its deadline: the
+ * time before the ring carries the stream does not count.
+ */
+extern bool link_switch_is_stuck(LinkRing *ring, int64_t now, int64_t patience);
+
+/*
  * Primary: a frame of the stream, in the ring or on TCP, whichever carries it.
  * begin, end and max as link_wal_begin(), link_wal_end() and link_wal_max(): WAL
  * is compressed on TCP only.  While not ready there is no

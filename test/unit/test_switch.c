@@ -30,6 +30,7 @@ typedef struct Stream
 	LinkMemFabric *fabric;
 	uint64_t sent;
 	uint64_t written; /* by the standby */
+	int64_t now;      /* the primary's clock, us */
 	bool refuse;      /* the standby has no RDMA */
 	int started[2];
 	int ended[2];
@@ -47,7 +48,7 @@ stream_byte(uint64_t lsn)
 static LinkHeader
 stamp(const Stream *s, bool primary)
 {
-	LinkHeader header = {.term = TERM, .lsn = primary ? s->sent : s->written};
+	LinkHeader header = {.term = TERM, .lsn = primary ? s->sent : s->written, .time = s->now};
 
 	return header;
 }
@@ -440,6 +441,68 @@ test_crossing(void **state)
 	stream_close(&s);
 }
 
+/* Writes that the device does not complete, and does not call failed either. */
+static void
+test_stuck(void **state)
+{
+	const int64_t patience = 1000;
+	LinkRing *ring;
+	Stream s;
+
+	(void) state;
+	stream_open(&s, 7);
+	s.now = 5000; /* much later than the epoch */
+	primary_offer(&s);
+	ring = s.primary->ring;
+	s.now += 2 * patience;
+	settle(&s);
+	assert_true(link_switch_is_on(s.primary));
+	assert_false(link_switch_is_stuck(ring, s.now, patience)); /* the attempt does not count */
+
+	/* nothing is under way, for however long */
+	s.now += 5 * patience;
+	assert_false(link_switch_is_stuck(ring, s.now, patience));
+
+	/* two writes; none is completed */
+	assert_true(primary_send(&s, 1000));
+	assert_true(primary_send(&s, 1000));
+	assert_false(link_switch_is_stuck(ring, s.now + patience - 1, patience));
+	assert_true(link_switch_is_stuck(ring, s.now + patience, patience));
+	assert_true(link_switch_is_stuck(ring, s.now + 2 * patience, patience));
+	assert_false(link_switch_is_stuck(ring, s.now - 1, patience)); /* a clock that is set back */
+
+	/* one is: the other one has its time from there */
+	while (ring->posted - ring->written == 2)
+	{
+		link_memrdma_run(s.fabric, 1);
+		assert_true(link_ring_reap(ring));
+	}
+	assert_int_equal(ring->posted - ring->written, 1);
+	s.now += 3 * patience;
+	assert_false(link_switch_is_stuck(ring, s.now, patience));
+	assert_false(link_switch_is_stuck(ring, s.now + patience - 1, patience));
+	assert_true(link_switch_is_stuck(ring, s.now + patience, patience));
+
+	/* all are */
+	settle(&s);
+	s.now += 9 * patience;
+	assert_false(link_switch_is_stuck(ring, s.now, patience));
+
+	/* the ring is given up with a write under way: the next one begins anew */
+	assert_true(primary_send(&s, 1000));
+	primary_stop(&s);
+	settle(&s);
+	assert_int_equal(s.ended[0], 1);
+	assert_false(link_switch_is_stuck(ring, s.now + 9 * patience, patience));
+	s.now += 20 * patience;
+	primary_offer(&s);
+	settle(&s);
+	assert_true(link_switch_is_on(s.primary));
+	assert_true(primary_send(&s, 1000));
+	assert_false(link_switch_is_stuck(ring, s.now + patience - 1, patience));
+	stream_close(&s);
+}
+
 /* Frames that no peer of ours would send, or not now. */
 static void
 test_violations(void **state)
@@ -604,15 +667,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_there_and_back),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_broken),
-		cmocka_unit_test(test_compressed),
-		cmocka_unit_test(test_crossing),
-		cmocka_unit_test(test_violations),
-		cmocka_unit_test(test_thousand),
-		cmocka_unit_test(test_random),
-		cmocka_unit_test(test_no_descriptor_left),
+		cmocka_unit_test(test_there_and_back), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_broken),         cmocka_unit_test(test_compressed),
+		cmocka_unit_test(test_crossing),       cmocka_unit_test(test_stuck),
+		cmocka_unit_test(test_violations),     cmocka_unit_test(test_thousand),
+		cmocka_unit_test(test_random),         cmocka_unit_test(test_no_descriptor_left),
 	};
 
 	return cmocka_run_group_tests_name("switch", tests, before_all, NULL);
