@@ -146,12 +146,12 @@ descendants() {
 		}'
 }
 
-# The pids of the servers that run below $work. (A server's current directory is its data
+# The pids of the servers that run below directory $1. (A server's current directory is its data
 # directory: a pid that was left in a file and belongs to another process now is not taken.)
 servers() {
 	local file pid
 
-	find "$work" -name postmaster.pid -type f 2>/dev/null | while read -r file; do
+	find "$1" -name postmaster.pid -type f 2>/dev/null | while read -r file; do
 		pid=$(head -n 1 "$file") || continue # gone meanwhile
 		if [ "$(readlink "/proc/$pid/cwd")" = "${file%/*}" ]; then
 			echo "$pid"
@@ -174,28 +174,29 @@ all_ended() {
 remove_shared_memory() {
 	local file key id
 
-	find "$work" -name postmaster.pid -type f 2>/dev/null | while read -r file; do
+	find "$1" -name postmaster.pid -type f 2>/dev/null | while read -r file; do
 		read -r key id < <(sed -n 7p "$file") || continue
 		awk -v key="$key" -v id="$id" '$1 == key && $2 == id && $7 == 0 { print id }' \
 			/proc/sysvipc/shm | xargs -r -n 1 ipcrm -m
 	done
 }
 
-# Ends every process that was started from here and still runs.
+# Ends every process that was started from here and still runs, or, with a directory and a
+# process, the servers below the one and the descendants of the other.
 end_all() {
-	local pids
+	local pids directory=${1:-$work} ancestor=${2:-$$}
 
 	# An immediate shutdown: a server is gone at once, and gives back its shared memory.
-	mapfile -t pids < <(servers)
+	mapfile -t pids < <(servers "$directory")
 	[ ${#pids[@]} -eq 0 ] || kill -QUIT "${pids[@]}" 2>/dev/null || true
-	mapfile -t -O ${#pids[@]} pids < <(descendants $$)
+	mapfile -t -O ${#pids[@]} pids < <(descendants "$ancestor")
 	[ ${#pids[@]} -eq 0 ] || kill -TERM "${pids[@]}" 2>/dev/null || true
 	if ! poll 10 all_ended "${pids[@]}"; then
-		mapfile -t -O ${#pids[@]} pids < <(servers)
+		mapfile -t -O ${#pids[@]} pids < <(servers "$directory")
 		kill -KILL "${pids[@]}" 2>/dev/null || true
 		poll 5 all_ended "${pids[@]}" || true
 	fi
-	remove_shared_memory
+	remove_shared_memory "$directory"
 }
 
 # Ends what still runs, and removes $work. The EXIT trap.

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -155,18 +156,32 @@ bed_processes(const char *data)
 
 /* ---------- the bed ---------- */
 
+/*
+ * A port that nobody listens on, and not the other one; below those that the kernel gives away by
+ * itself: a server that is stopped and started again finds it free, whatever else runs meanwhile.
+ */
 static int
-free_port(void)
+free_port(int other)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET};
-	socklen_t size = sizeof(a);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	int port = other;
+	uint16_t number;
 
+	assert_true(fd >= 0);
 	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	assert_int_equal(bind(fd, (struct sockaddr *) &a, sizeof(a)), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *) &a, &size), 0);
+	for (int tries = 0; tries < 100; tries++)
+	{
+		assert_int_equal(getrandom(&number, sizeof(number), 0), sizeof(number));
+		port = 10000 + number % 20000;
+		a.sin_port = htons(port);
+		if (port != other && bind(fd, (struct sockaddr *) &a, sizeof(a)) == 0)
+			break;
+		port = other;
+	}
 	close(fd);
-	return ntohs(a.sin_port);
+	assert_int_not_equal(port, other);
+	return port;
 }
 
 static void
@@ -204,8 +219,8 @@ bed_open(Bed *b)
 	snprintf(b->conf, sizeof(b->conf), "%s/tandem.conf", b->top);
 	snprintf(b->data, sizeof(b->data), "%s/alpha", b->top);
 	snprintf(b->other, sizeof(b->other), "%s/beta", b->top);
-	b->port = free_port();
-	b->other_port = free_port();
+	b->port = free_port(0);
+	b->other_port = free_port(b->port);
 	b->config = calloc(1, sizeof(Config));
 	assert_non_null(b->config);
 	bed_shell("chown postgres %s && chmod 755 %s && mkdir %s/state %s/run", b->top, b->top, b->top,
