@@ -1,5 +1,6 @@
 # tandem.link_options: compression, congestion control and rate of single links, changed by a
 # reload and shown in the view.
+# It runs alone: it says how many bytes a second there are.
 use strict;
 use warnings FATAL => 'all';
 
