@@ -98,7 +98,7 @@ arp_claimed(int fd, const NetDevice *device, const uint8_t *address, char *whose
 {
 	bool claimed = false;
 
-	for (;;)
+	for (int i = 0; i < ARP_AT_ONCE; i++)
 	{
 		uint8_t packet[512];
 		ssize_t n = recv(fd, packet, sizeof(packet), 0);
@@ -107,7 +107,7 @@ arp_claimed(int fd, const NetDevice *device, const uint8_t *address, char *whose
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return claimed;
+			break;
 		if (n < ARP_HEADER + 2 * (h + 4) || packet[4] != h || packet[5] != 4 ||
 			memcmp(packet + ARP_HEADER + h, address, 4) != 0 ||
 			memcmp(packet + ARP_HEADER, device->hw, h) == 0)
@@ -115,4 +115,5 @@ arp_claimed(int fd, const NetDevice *device, const uint8_t *address, char *whose
 		claimed = true;
 		netlink_hw_text(packet + ARP_HEADER, h, whose);
 	}
+	return claimed;
 }

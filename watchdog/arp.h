@@ -16,8 +16,9 @@ extern int arp_open(const NetDevice *device);
 extern int arp_probe(int fd, const NetDevice *device, const uint8_t *address);
 /* We have this address (both as a request and as an answer: some listen to one only). */
 extern int arp_announce(int fd, const NetDevice *device, const uint8_t *address);
-/* Read what came: true if another host says that the address is its own; whose (NETLINK_HW_TEXT
- * bytes) is then its hardware address. */
+/* Read what came, up to ARP_AT_ONCE packets (the event loop calls again): true if another host says
+ * that the address is its own; whose (NETLINK_HW_TEXT bytes) is then its hardware address. */
+#define ARP_AT_ONCE 16
 extern bool arp_claimed(int fd, const NetDevice *device, const uint8_t *address, char *whose);
 
 #endif /* TANDEM_ARP_H */

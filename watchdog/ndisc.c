@@ -163,7 +163,7 @@ ndisc_claimed(int fd, const NetDevice *device, const uint8_t *address, char *who
 {
 	bool claimed = false;
 
-	for (;;)
+	for (int i = 0; i < NDISC_AT_ONCE; i++)
 	{
 		union
 		{
@@ -187,7 +187,7 @@ ndisc_claimed(int fd, const NetDevice *device, const uint8_t *address, char *who
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return claimed;
+			break;
 		if (n < (ssize_t) sizeof(packet.na) || packet.na.nd_na_type != ND_NEIGHBOR_ADVERT ||
 			packet.na.nd_na_code != 0 || memcmp(&packet.na.nd_na_target, address, 16) != 0 ||
 			!is_from_link(&message))
@@ -198,4 +198,5 @@ ndisc_claimed(int fd, const NetDevice *device, const uint8_t *address, char *who
 		claimed = true;
 		strcpy(whose, text);
 	}
+	return claimed;
 }

@@ -17,7 +17,9 @@ extern int ndisc_open(const NetDevice *device);
 extern int ndisc_probe(int fd, const NetDevice *device, const uint8_t *address);
 /* We have this address; it is on the interface already. */
 extern int ndisc_announce(int fd, const NetDevice *device, const uint8_t *address);
-/* Read what came: true if another host says that the address is its own. */
+/* Read what came, up to NDISC_AT_ONCE packets: true if another host says that the address is its
+ * own. */
+#define NDISC_AT_ONCE 16
 extern bool ndisc_claimed(int fd, const NetDevice *device, const uint8_t *address, char *whose);
 
 #endif /* TANDEM_NDISC_H */

@@ -32,6 +32,10 @@
 #define BURST_AGAIN       (5 * SEC)
 #define CONFLICT_INTERVAL (10 * SEC) /* say so, and defend it, no more often */
 #define TEXT_SIZE         512
+/* So often in such a time at most is read what came (16 packets each): a host that floods the network
+ * must not keep this process, which runs before others, busy. */
+#define HEAR_INTERVAL     (100 * MS)
+#define HEAR_TIMES        40
 
 typedef struct Address
 {
@@ -384,6 +388,8 @@ start_probe(Address *a)
 	{
 		a->fd = e;
 		e = sd_event_add_io(a->vip->event, &a->io, a->fd, EPOLLIN, heard, a);
+		if (e >= 0)
+			e = sd_event_source_set_ratelimit(a->io, HEAR_INTERVAL, HEAR_TIMES);
 	}
 	if (e < 0)
 	{

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -535,6 +536,37 @@ test_claimed_later(void **state)
 	sh("nsenter -t %d -n ip addr del " V6 "/64 dev tv1", (int) neighbour);
 }
 
+/* Of so many packets, none of which is a claim, how many are left when they have been read once. */
+static int
+left_of(int sent, bool (*claimed)(int, const NetDevice *, const uint8_t *, char *))
+{
+	NetDevice device = {.hw_length = 6};
+	uint8_t packet[64] = {0};
+	char whose[NETLINK_HW_TEXT];
+	int fds[2];
+	int n = 0;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds), 0);
+	for (int i = 0; i < sent; i++)
+		assert_int_equal(send(fds[1], packet, sizeof(packet), 0), sizeof(packet));
+	assert_false(claimed(fds[0], &device, config.vip[0].address, whose));
+	while (recv(fds[0], packet, sizeof(packet), 0) > 0)
+		n++;
+	close(fds[0]);
+	close(fds[1]);
+	return n;
+}
+
+/* A host that floods the network does not hold the daemon in the reading of it. */
+static void
+test_flood(void **state)
+{
+	(void) state;
+	need_root();
+	assert_int_equal(left_of(100, arp_claimed), 100 - ARP_AT_ONCE);
+	assert_int_equal(left_of(100, ndisc_claimed), 100 - NDISC_AT_ONCE);
+}
+
 static void
 test_device(void **state)
 {
@@ -596,7 +628,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_add),    TEST(test_second_burst), TEST(test_renew),     TEST(test_expiry),
 		TEST(test_remove), TEST(test_killed),       TEST(test_duplicate), TEST(test_claimed_later),
-		TEST(test_device), TEST(test_dummy),
+		TEST(test_device), TEST(test_dummy),        TEST(test_flood),
 	};
 
 	return cmocka_run_group_tests(tests, begin, end);
