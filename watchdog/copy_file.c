@@ -50,7 +50,7 @@ copy_file_read(const char *data_directory, CopyFile *copy)
 		errno = ENAMETOOLONG;
 		return false;
 	}
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return errno == ENOENT;
 	n = read(fd, text, COPY_LINE_SIZE);

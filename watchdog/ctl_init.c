@@ -18,7 +18,9 @@
 #include <unistd.h>
 
 #include "ctl.h"
+#include "pg_file.h"
 #include "report.h"
+#include "rights.h"
 #include "store.h"
 
 static bool
@@ -27,7 +29,7 @@ has_data_directory(const Config *c)
 	char path[CONFIG_PATH_SIZE + 16];
 
 	snprintf(path, sizeof(path), "%s/PG_VERSION", c->data_directory);
-	return access(path, F_OK) == 0;
+	return pg_file_exists(path);
 }
 
 /* The pid in postmaster.pid, if such a process is there; 0 otherwise. */
@@ -35,17 +37,16 @@ static long
 postmaster(const Config *c)
 {
 	char path[CONFIG_PATH_SIZE + 16];
-	FILE *f;
-	long pid = 0;
+	char *text;
+	long pid;
+	RIGHTS_OF_DATABASE;
 
 	snprintf(path, sizeof(path), "%s/postmaster.pid", c->data_directory);
-	f = fopen(path, "re");
-	if (f == NULL)
+	if (pg_file_read(path, &text) < 0)
 		return 0;
-	if (fscanf(f, "%ld", &pid) != 1 || pid <= 0 || (kill((pid_t) pid, 0) != 0 && errno == ESRCH))
-		pid = 0;
-	fclose(f);
-	return pid;
+	pid = strtol(text, NULL, 10);
+	free(text);
+	return pid > 0 && (kill((pid_t) pid, 0) == 0 || errno != ESRCH) ? pid : 0;
 }
 
 static uint64_t
@@ -98,6 +99,11 @@ ctl_init(const Config *c, bool primary)
 	FsmDurable d;
 	char error[1024];
 
+	if (!c->node[c->self].witness && rights_set(c->os_user) < 0)
+	{
+		ctl_error("could not take the rights of user \"%s\"", c->os_user);
+		return CTL_FAILED;
+	}
 	if (!may_be_initialised(c, primary))
 		return CTL_FAILED;
 	if (data && postmaster(c) != 0)

@@ -5,13 +5,13 @@
 #include "follow.h"
 
 #include "pg_file.h"
-#include "program.h"
+#include "rights.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include <libpq-fe.h>
 
@@ -113,8 +113,6 @@ bool
 follow_prepare(Follow *f, const Config *c, int node, char *error, size_t size)
 {
 	memset(f, 0, sizeof(*f));
-	f->uid = (uid_t) -1;
-	(void) program_user(c->os_user, &f->uid, &f->gid);
 	strcpy(f->data_directory, c->data_directory);
 	strcpy(f->node_name, c->node[c->self].name);
 	strcpy(f->slot, c->slot);
@@ -200,6 +198,7 @@ follow_write(const Follow *f, const char *directory)
 	char *old = NULL;
 	char *text;
 	int r;
+	RIGHTS_OF_DATABASE;
 
 	if (!pg_file_join(path, directory, "postgresql.auto.conf"))
 		return -ENAMETOOLONG;
@@ -213,7 +212,7 @@ follow_write(const Follow *f, const char *directory)
 		r = 0;
 	else
 	{
-		r = pg_file_write(path, text, f->uid, f->gid, 0600);
+		r = pg_file_write(path, text, 0600);
 		r = r < 0 ? r : 1;
 	}
 	free(old);
@@ -222,13 +221,15 @@ follow_write(const Follow *f, const char *directory)
 }
 
 int
-follow_signal(const Follow *f, const char *directory)
+follow_signal(const char *directory)
 {
 	char path[PG_FILE_PATH];
+	struct stat st;
+	RIGHTS_OF_DATABASE;
 
 	if (!pg_file_join(path, directory, "standby.signal"))
 		return -ENAMETOOLONG;
-	if (access(path, F_OK) == 0)
+	if (stat(path, &st) == 0)
 		return 0;
-	return pg_file_write(path, "", f->uid, f->gid, 0600);
+	return pg_file_write(path, "", 0600);
 }

@@ -13,7 +13,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/types.h>
 
 #include "config.h"
 
@@ -25,8 +24,6 @@ typedef struct Follow
 	char slot[CONFIG_NAME_SIZE];
 	char node_name[CONFIG_NAME_SIZE];
 	char data_directory[CONFIG_PATH_SIZE];
-	uid_t uid; /* owner of the files */
-	gid_t gid;
 } Follow;
 
 /* What to write to follow that node (FSM_NOBODY: nobody).  False with a message. */
@@ -40,6 +37,6 @@ extern bool follow_conninfo(const Config *c, int node, const char *database, cha
  * errno.  Blocks. */
 extern int follow_write(const Follow *f, const char *directory);
 /* Make standby.signal, durably; 0 or negative errno.  Blocks. */
-extern int follow_signal(const Follow *f, const char *directory);
+extern int follow_signal(const char *directory);
 
 #endif /* TANDEM_FOLLOW_H */

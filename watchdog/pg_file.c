@@ -4,6 +4,8 @@
  */
 #include "pg_file.h"
 
+#include "rights.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -14,6 +16,7 @@
 #include <unistd.h>
 
 #define MAX_TEXT (4 * 1024 * 1024)
+#define PIECE    (1024 * 1024)
 
 bool
 pg_file_join(char path[PG_FILE_PATH], const char *a, const char *b)
@@ -34,7 +37,7 @@ pg_file_read(const char *path, char **text)
 {
 	struct stat st;
 	size_t n = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	*text = NULL;
 	if (fd < 0)
@@ -117,17 +120,13 @@ pg_file_sync_parent(const char *path)
 }
 
 static int
-finish(int fd, uid_t uid, gid_t gid, mode_t mode)
+finish(int fd, mode_t mode)
 {
-	if (uid != (uid_t) -1 && geteuid() == 0 && fchown(fd, uid, gid) != 0)
-		return -errno;
-	if (fchmod(fd, mode) != 0 || fsync(fd) != 0)
-		return -errno;
-	return 0;
+	return fchmod(fd, mode) == 0 && fsync(fd) == 0 ? 0 : -errno;
 }
 
 int
-pg_file_write(const char *path, const char *text, uid_t uid, gid_t gid, mode_t mode)
+pg_file_write(const char *path, const char *text, mode_t mode)
 {
 	char aside[PG_FILE_PATH];
 	int fd;
@@ -135,12 +134,13 @@ pg_file_write(const char *path, const char *text, uid_t uid, gid_t gid, mode_t m
 
 	if (snprintf(aside, sizeof(aside), "%s.tandem-tmp", path) >= (int) sizeof(aside))
 		return -ENAMETOOLONG;
-	fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	(void) unlink(aside); /* of one that was cut */
+	fd = open(aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
 	r = write_all(fd, text, strlen(text));
 	if (r == 0)
-		r = finish(fd, uid, gid, mode);
+		r = finish(fd, mode);
 	close(fd);
 	if (r == 0 && rename(aside, path) != 0)
 		r = -errno;
@@ -160,39 +160,94 @@ pg_file_remove(const char *path)
 	return pg_file_sync_parent(path);
 }
 
-int
-pg_file_copy(const char *from, const char *to, uid_t uid, gid_t gid)
+/* Not through a link, and without waiting for whoever might write into a pipe. */
+static int
+open_source(const char *path, struct stat *st)
 {
-	char *piece = malloc(1024 * 1024);
-	struct stat st;
-	ssize_t n = 0;
-	int in = open(from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	int out = -1;
-	int r = in < 0 || piece == NULL ? -errno : 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int r = fd < 0 || fstat(fd, st) != 0 ? -errno : S_ISREG(st->st_mode) ? 0 : -EINVAL;
 
-	if (r == 0 && fstat(in, &st) != 0)
-		r = -errno;
 	if (r == 0)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+/* As much as there was when it was opened. */
+static int
+copy_all(int out, int in, const struct stat *st)
+{
+	char *piece = malloc(PIECE);
+	int r = piece != NULL ? 0 : -ENOMEM;
+
+	for (off_t at = 0; r == 0 && at < st->st_size;)
 	{
-		out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-		r = out < 0 ? -errno : 0;
+		ssize_t n =
+			pread(in, piece, st->st_size - at < PIECE ? (size_t) (st->st_size - at) : PIECE, at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		r = n < 0 ? -errno : n == 0 ? -EIO : write_all(out, piece, (size_t) n);
+		at += n;
 	}
-	while (r == 0 && (n = read(in, piece, 1024 * 1024)) > 0)
-		r = write_all(out, piece, (size_t) n);
-	if (r == 0 && n < 0)
-		r = -errno;
-	if (r == 0)
-		r = finish(out, uid, gid, st.st_mode & 07777);
-	if (in >= 0)
-		close(in);
+	free(piece);
+	return r == 0 ? finish(out, st->st_mode & 07777) : r;
+}
+
+static int
+copy_from(int in, const char *to, const struct stat *st)
+{
+	int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	int r = out < 0 ? -errno : copy_all(out, in, st);
+
 	if (out >= 0)
 		close(out);
-	free(piece);
+	return r;
+}
+
+static int
+open_source_of_database(const char *path, struct stat *st)
+{
+	RIGHTS_OF_DATABASE;
+
+	return open_source(path, st);
+}
+
+int
+pg_file_copy_out(const char *from, const char *to)
+{
+	struct stat st;
+	int in = open_source_of_database(from, &st);
+	int r = in < 0 ? in : copy_from(in, to, &st);
+
+	if (in >= 0)
+		close(in);
+	return r;
+}
+
+static int
+copy_to_database(int in, const char *to, const struct stat *st)
+{
+	RIGHTS_OF_DATABASE;
+
+	return copy_from(in, to, st);
+}
+
+int
+pg_file_copy_in(const char *from, const char *to)
+{
+	struct stat st;
+	int in = open_source(from, &st);
+	int r = in < 0 ? in : copy_to_database(in, to, &st);
+
+	if (in >= 0)
+		close(in);
 	return r;
 }
 
 int
-pg_file_make_directory(const char *path, uid_t uid, gid_t gid)
+pg_file_make_directory(const char *path)
 {
 	char part[PG_FILE_PATH];
 
@@ -206,11 +261,7 @@ pg_file_make_directory(const char *path, uid_t uid, gid_t gid)
 			continue;
 		*at = '\0';
 		if (mkdir(part, 0700) == 0)
-		{
-			if (uid != (uid_t) -1 && geteuid() == 0 && chown(part, uid, gid) != 0)
-				return -errno;
-			pg_file_sync_parent(part);
-		}
+			(void) pg_file_sync_parent(part);
 		else if (errno != EEXIST)
 			return -errno;
 		*at = end;

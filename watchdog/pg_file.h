@@ -2,6 +2,8 @@
  * pg_file.h
  *		Small files of the data directory and of the state directory, written durably.
  *
+ * Below the data directory call them with the rights of its user (rights.h).
+ *
  * Durable: written aside, fsynced, renamed, and the directory fsynced.  These functions block: call
  * them from a task (task.h).  All return 0 or negative errno.
  */
@@ -16,17 +18,20 @@
 
 /* The whole file, with a 0 behind it; the caller frees it.  -EFBIG above 4 MB. */
 extern int pg_file_read(const char *path, char **text);
-/* Replace it; owner and mode are those given (uid -1: leave them to the process). */
-extern int pg_file_write(const char *path, const char *text, uid_t uid, gid_t gid, mode_t mode);
+extern int pg_file_write(const char *path, const char *text, mode_t mode);
 /* Remove it; it need not be there. */
 extern int pg_file_remove(const char *path);
 extern int pg_file_sync_directory(const char *path);
 /* fsync the directory that holds path. */
 extern int pg_file_sync_parent(const char *path);
-/* Neither name may be a link: the directories belong to the database's user, and tandemd is root. */
-extern int pg_file_copy(const char *from, const char *to, uid_t uid, gid_t gid);
+/*
+ * Copy a file that lies below the data directory to a place of tandemd's own, or the other way: what
+ * is below the data directory is opened with the rights of its user.  Neither name may be a link.
+ */
+extern int pg_file_copy_out(const char *from, const char *to);
+extern int pg_file_copy_in(const char *from, const char *to);
 /* Make a directory and those above it. */
-extern int pg_file_make_directory(const char *path, uid_t uid, gid_t gid);
+extern int pg_file_make_directory(const char *path);
 /* Remove a directory with all that is in it; it need not be there. Does not follow links. */
 extern int pg_file_remove_tree(const char *path);
 extern bool pg_file_exists(const char *path);

@@ -10,6 +10,7 @@
 
 #include "pg_file.h"
 #include "program.h"
+#include "rights.h"
 #include "task.h"
 
 #include <errno.h>
@@ -43,8 +44,7 @@ struct PgProbe
 	sd_event *event;
 	PgProbeDone done;
 	void *user;
-	uid_t uid;
-	gid_t gid;
+	uid_t uid; /* of the database's user; 0: tandemd is not root */
 
 	PGconn *conn;
 	sd_event_source *io;
@@ -156,7 +156,9 @@ write_file(void *data)
 	static const char zeros[PROBE_SIZE];
 	int fd;
 	int r = 0;
+	RIGHTS_OF_DATABASE;
 
+	rights_without_reserve(); /* as the server: is there room for it? */
 	(void) unlink(path);
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
@@ -190,12 +192,7 @@ file_written(void *user, void *data, int result)
 static void
 start_file(PgProbe *p)
 {
-	TaskSpec spec = {.run = write_file,
-					 .done = file_written,
-					 .free_data = free,
-					 .user = p,
-					 .uid = p->uid,
-					 .gid = p->gid};
+	TaskSpec spec = {.run = write_file, .done = file_written, .free_data = free, .user = p};
 	char path[PG_FILE_PATH];
 
 	p->file_done = false;
@@ -212,7 +209,7 @@ start_file(PgProbe *p)
 
 /* ---------- the connection ---------- */
 
-/* The effective user, of this thread only (see task.c). */
+/* The effective user, of this thread only: the system call itself, as in rights.c. */
 static void
 be_owner(const PgProbe *p)
 {
@@ -448,6 +445,7 @@ int
 pg_probe_new(PgProbe **p, const Config *c, sd_event *event, PgProbeDone done, void *user)
 {
 	PgProbe *n = calloc(1, sizeof(PgProbe));
+	gid_t gid;
 
 	if (n == NULL)
 		return -ENOMEM;
@@ -456,7 +454,7 @@ pg_probe_new(PgProbe **p, const Config *c, sd_event *event, PgProbeDone done, vo
 	n->done = done;
 	n->user = user;
 	if (geteuid() == 0)
-		(void) program_user(c->os_user, &n->uid, &n->gid);
+		(void) program_user(c->os_user, &n->uid, &gid);
 	*p = n;
 	return 0;
 }

@@ -7,6 +7,8 @@
  */
 #include "pg_process.h"
 
+#include "rights.h"
+
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -384,6 +386,7 @@ read_pid_file(const PgPlace *place)
 	char text[32];
 	ssize_t n;
 	int fd;
+	RIGHTS_OF_DATABASE;
 
 	snprintf(path, sizeof(path), "%s/postmaster.pid", place->path);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);

@@ -20,6 +20,7 @@
 #include "follow.h"
 #include "pg_file.h"
 #include "rebuild_files.h"
+#include "rights.h"
 #include "units.h"
 
 #include <errno.h>
@@ -107,13 +108,13 @@ write_files(void *data)
 	const char *directory = f->follow.data_directory;
 	char path[PG_FILE_PATH];
 	int r = 0;
+	RIGHTS_OF_DATABASE;
 
 	if (f->promote)
 	{
 		f->failed = "make the file \"promote\"";
-		return pg_file_join(path, directory, "promote")
-				   ? pg_file_write(path, "", f->follow.uid, f->follow.gid, 0600)
-				   : -ENAMETOOLONG;
+		return pg_file_join(path, directory, "promote") ? pg_file_write(path, "", 0600)
+														: -ENAMETOOLONG;
 	}
 	f->place.path = directory;
 	if (!f->running)
@@ -130,7 +131,7 @@ write_files(void *data)
 	if (!f->running)
 	{
 		f->failed = "write standby.signal";
-		r = follow_signal(&f->follow, directory);
+		r = follow_signal(directory);
 	}
 	if (r < 0)
 		return r;
@@ -356,11 +357,20 @@ postgres_found(Postgres *p)
 /* ---------- promotion ---------- */
 
 static void
+remove_promote(const Postgres *p)
+{
+	char path[PG_FILE_PATH];
+	RIGHTS_OF_DATABASE;
+
+	if (pg_file_join(path, p->config->data_directory, "promote"))
+		(void) unlink(path);
+}
+
+static void
 promote_written(void *user, void *data, int result)
 {
 	Postgres *p = user;
 	const Files *f = data;
-	char path[PG_FILE_PATH];
 
 	p->task = NULL;
 	p->now = lease_file_now();
@@ -374,8 +384,8 @@ promote_written(void *user, void *data, int result)
 		p->promoted_at = p->now;
 		(void) pg_process_signal(p->pidfd, SIGUSR1);
 	}
-	else if (pg_file_join(path, p->config->data_directory, "promote"))
-		(void) unlink(path);
+	else
+		remove_promote(p);
 	postgres_wake(p);
 }
 

@@ -4,6 +4,8 @@
  */
 #include "program.h"
 
+#include "rights.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -200,12 +202,11 @@ child(const Child *c)
 }
 
 /*
- * Opened as root if that is what tandemd is, and given to the program's user, who may be able to
- * write into the directory: not through a link, or any file could become theirs; and without waiting
- * for a pipe's reader.
+ * Who may write into the directory must not choose another file by a link, nor have tandemd wait for
+ * a pipe's reader.
  */
 static int
-open_log(const Child *c, const char *path)
+open_append(const char *path)
 {
 	int fd = open(
 		path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK, 0600);
@@ -213,17 +214,23 @@ open_log(const Child *c, const char *path)
 
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1)
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1)
+		return fd;
+	close(fd);
+	return -EINVAL;
+}
+
+/* With the rights of the program's user: the file is his, and its directory may be. */
+static int
+open_log(const Child *c, const char *path)
+{
+	if (c->change_user)
 	{
-		close(fd);
-		return -EINVAL;
+		RIGHTS_OF_DATABASE;
+
+		return open_append(path);
 	}
-	if (c->change_user && fchown(fd, c->uid, c->gid) != 0)
-	{
-		close(fd);
-		return -errno;
-	}
-	return fd;
+	return open_append(path);
 }
 
 /* A pipe with all of it in it: it holds that much, so nobody has to write while the child reads. */

@@ -2,8 +2,9 @@
  * program.h
  *		A program run as a child, in a process group of its own, with a time limit.
  *
- * Unless it is detached it dies with tandemd.  Its output (both streams) comes line by line through the event loop, its end by pidfd.  Nothing
- * waits for what it may leave running with its output still open.
+ * Unless it is detached it dies with tandemd.  Its output (both streams) comes line by line through
+ * the event loop, its end by pidfd.  Nothing waits for what it may leave running with its output
+ * still open.
  */
 #ifndef TANDEM_PROGRAM_H
 #define TANDEM_PROGRAM_H
@@ -24,7 +25,8 @@ typedef struct ProgramSpec
 	const char *argv[PROGRAM_MAX_ARGS]; /* argv[0] is the path; ends with NULL */
 	const char *os_user;                /* run as this user if tandemd is root */
 	int64_t limit;                      /* us; then it is killed. 0: none */
-	const char *log_file; /* append the output to this file instead (a server); may be NULL */
+	/* append the output to this file instead, with the rights of the database's user (a server) */
+	const char *log_file; /* may be NULL */
 	bool detached;        /* a session of its own, and not killed with the Program (a server) */
 	int lock; /* if above 0: a descriptor that it and its children hold, as number 3; the lock on it
 			   * ends with the last of them */

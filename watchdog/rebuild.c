@@ -20,6 +20,7 @@
 #include "program.h"
 #include "rebuild_job.h"
 #include "report.h"
+#include "rights.h"
 #include "task.h"
 
 #include <ctype.h>
@@ -903,6 +904,14 @@ rebuild_is_pending(const Config *c)
 	return rebuild_note_is_open(&note);
 }
 
+static bool
+read_copy(const Config *c, CopyFile *copy)
+{
+	RIGHTS_OF_DATABASE;
+
+	return copy_file_read(c->data_directory, copy);
+}
+
 bool
 rebuild_recover(const Config *c)
 {
@@ -917,7 +926,7 @@ rebuild_recover(const Config *c)
 	{
 		CopyFile old;
 
-		copy.id = copy_file_read(c->data_directory, &old) && old.id != 0 ? old.id : 1;
+		copy.id = read_copy(c, &old) && old.id != 0 ? old.id : 1;
 	}
 	return copy_file_write(c->data_directory, &copy);
 }

@@ -6,7 +6,7 @@
 
 #include "link_rule.h"
 #include "pg_file.h"
-#include "program.h"
+#include "rights.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -28,14 +28,6 @@ static void
 state_path(const Config *c, const char *suffix, char path[PG_FILE_PATH])
 {
 	snprintf(path, PG_FILE_PATH, "%s/%s%s", c->state_directory, c->node[c->self].name, suffix);
-}
-
-static void
-owner(const Config *c, uid_t *uid, gid_t *gid)
-{
-	*uid = (uid_t) -1;
-	*gid = (gid_t) -1;
-	(void) program_user(c->os_user, uid, gid);
 }
 
 /* ---------- the note ---------- */
@@ -106,7 +98,7 @@ rebuild_note_write(const Config *c, const RebuildNote *note)
 		n += (size_t) snprintf(text + n, size - n, "place %s\n", note->place[i]);
 	snprintf(text + n, size - n, NOTE_END);
 	state_path(c, ".rebuild", path);
-	r = pg_file_write(path, text, (uid_t) -1, (gid_t) -1, 0600);
+	r = pg_file_write(path, text, 0600);
 	free(text);
 	return r;
 }
@@ -134,7 +126,7 @@ static const char *const configuration[] = {"postgresql.conf", "postgresql.auto.
 
 /* Copy those that are there; a link (to /etc) is not a file of the data directory. */
 static int
-copy_configuration(const char *from, const char *to, uid_t uid, gid_t gid)
+copy_configuration(const char *from, const char *to, int (*copy)(const char *, const char *))
 {
 	int r = 0;
 
@@ -148,9 +140,9 @@ copy_configuration(const char *from, const char *to, uid_t uid, gid_t gid)
 			!pg_file_join(target, to, configuration[i]))
 			return -ENAMETOOLONG;
 		if (lstat(source, &st) == 0 && S_ISREG(st.st_mode))
-			r = pg_file_copy(source, target, uid, gid);
+			r = copy(source, target);
 	}
-	return r == 0 ? pg_file_sync_directory(to) : r;
+	return r;
 }
 
 int
@@ -162,22 +154,31 @@ rebuild_save_configuration(const Config *c)
 	state_path(c, ".saved", path);
 	r = pg_file_remove_tree(path);
 	if (r == 0)
-		r = pg_file_make_directory(path, (uid_t) -1, (gid_t) -1);
+		r = pg_file_make_directory(path);
 	if (r == 0 && pg_file_exists(c->data_directory))
-		r = copy_configuration(c->data_directory, path, (uid_t) -1, (gid_t) -1);
-	return r;
+		r = copy_configuration(c->data_directory, path, pg_file_copy_out);
+	return r == 0 ? pg_file_sync_directory(path) : r;
+}
+
+static int
+sync_directory_of_database(const char *directory)
+{
+	RIGHTS_OF_DATABASE;
+
+	return pg_file_sync_directory(directory);
 }
 
 int
 rebuild_restore_configuration(const Config *c, const char *directory)
 {
 	char path[PG_FILE_PATH];
-	uid_t uid;
-	gid_t gid;
+	int r;
 
-	owner(c, &uid, &gid);
 	state_path(c, ".saved", path);
-	return pg_file_exists(path) ? copy_configuration(path, directory, uid, gid) : 0;
+	if (!pg_file_exists(path))
+		return 0;
+	r = copy_configuration(path, directory, pg_file_copy_in);
+	return r == 0 ? sync_directory_of_database(directory) : r;
 }
 
 int
@@ -242,6 +243,7 @@ rebuild_history(const char *directory)
 {
 	char path[PG_FILE_PATH];
 	char *text = NULL;
+	RIGHTS_OF_DATABASE;
 
 	if (pg_file_join(path, directory, "pg_tandem/incarnations"))
 		(void) pg_file_read(path, &text);
@@ -276,7 +278,8 @@ holds_wal(const char *path, const char *name, uint64_t from, off_t *size)
 	char part[9] = "";
 	uint64_t start;
 	bool ok;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	RIGHTS_OF_DATABASE;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
 		return false;
@@ -292,12 +295,20 @@ holds_wal(const char *path, const char *name, uint64_t from, off_t *size)
 	return page.address == start && start + (uint64_t) st.st_size > from;
 }
 
+static DIR *
+open_directory(const char *path)
+{
+	RIGHTS_OF_DATABASE;
+
+	return opendir(path);
+}
+
 /* Call for every file of pg_wal that is to be kept; stops at an error. */
 static int
 each_segment(const char *directory, uint64_t from,
 			 int (*take)(void *, const char *, const char *, off_t), void *data)
 {
-	DIR *dir = opendir(directory);
+	DIR *dir = open_directory(directory);
 	struct dirent *entry;
 	int r = 0;
 
@@ -344,7 +355,7 @@ copy_segment(void *data, const char *path, const char *name, off_t size)
 	(void) size;
 	if (!pg_file_join(target, kept->directory, name))
 		return -ENAMETOOLONG;
-	return pg_file_copy(path, target, (uid_t) -1, (gid_t) -1);
+	return pg_file_copy_out(path, target);
 }
 
 /* For whoever finds the directory. */
@@ -364,7 +375,7 @@ explain(const Config *c, const char *directory, uint64_t from)
 		(unsigned int) (from >> 32), (unsigned int) from);
 	if (!pg_file_join(path, directory, "README"))
 		return -ENAMETOOLONG;
-	return pg_file_write(path, text, (uid_t) -1, (gid_t) -1, 0600);
+	return pg_file_write(path, text, 0600);
 }
 
 int
@@ -394,7 +405,7 @@ rebuild_keep_wal(const Config *c, uint64_t from, int *segments,
 		return -errno;
 	if ((uint64_t) fs.f_bavail * fs.f_frsize < kept.bytes + ROOM_TO_LEAVE)
 		return -ENOSPC;
-	r = pg_file_make_directory(directory, (uid_t) -1, (gid_t) -1);
+	r = pg_file_make_directory(directory);
 	if (r == 0)
 		r = each_segment(wal, from, copy_segment, &kept);
 	if (r == 0)
@@ -422,10 +433,11 @@ rebuild_control(const char *directory, RebuildControl *control)
 	uint32_t state;
 	ssize_t n;
 	int fd;
+	RIGHTS_OF_DATABASE;
 
 	if (!pg_file_join(path, directory, "global/pg_control"))
 		return -ENAMETOOLONG;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return -errno;
 	n = read(fd, head, sizeof(head));

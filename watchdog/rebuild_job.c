@@ -5,12 +5,11 @@
 #include "rebuild_job.h"
 
 #include "pg_file.h"
-#include "program.h"
 #include "report.h"
+#include "rights.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 void
 rebuild_free_job(void *data)
@@ -19,14 +18,6 @@ rebuild_free_job(void *data)
 
 	free(job->history);
 	free(job);
-}
-
-static int
-owner_id(const Config *c, uid_t *uid, gid_t *gid)
-{
-	*uid = (uid_t) -1;
-	*gid = (gid_t) -1;
-	return geteuid() != 0 || program_user(c->os_user, uid, gid) ? 0 : -ENOENT;
 }
 
 static int
@@ -57,20 +48,30 @@ keep(RebuildJob *job, uint64_t from)
 	return r;
 }
 
+/* Of the primary's host. */
+static int
+remove_boot_id(const char *directory)
+{
+	char path[PG_FILE_PATH];
+	RIGHTS_OF_DATABASE;
+
+	return pg_file_join(path, directory, "pg_tandem/boot_id") ? pg_file_remove(path)
+															  : -ENAMETOOLONG;
+}
+
 /* Make the data directory that of a standby of the primary again. */
 static int
 configure(RebuildJob *job, const char *directory)
 {
-	char path[PG_FILE_PATH];
 	int r = failed(job, "restore the configuration files",
 				   rebuild_restore_configuration(&job->config, directory));
 
 	if (r == 0)
 		r = failed(job, "write postgresql.auto.conf", follow_write(&job->follow, directory));
 	if (r >= 0)
-		r = failed(job, "write standby.signal", follow_signal(&job->follow, directory));
-	if (r == 0 && pg_file_join(path, directory, "pg_tandem/boot_id")) /* of the primary's host */
-		r = failed(job, "remove boot_id", pg_file_remove(path));
+		r = failed(job, "write standby.signal", follow_signal(directory));
+	if (r == 0)
+		r = failed(job, "remove boot_id", remove_boot_id(directory));
 	return r;
 }
 
@@ -100,18 +101,25 @@ complete(RebuildJob *job)
 
 /* ---------- a seed ---------- */
 
+/* The primary tells where its tablespaces are: it must not have directories made anywhere. */
+static int
+make_directory(const char *path)
+{
+	RIGHTS_OF_DATABASE;
+
+	return pg_file_make_directory(path);
+}
+
 /* In the thread: an empty tandem_seed in each place, and the note. */
 int
 rebuild_prepare(void *data)
 {
 	RebuildJob *job = data;
 	const char *directory = job->config.data_directory;
-	uid_t uid;
-	gid_t gid;
-	int r = owner_id(&job->config, &uid, &gid);
+	int r = 0;
 
-	if (r == 0 && !pg_file_exists(directory))
-		r = failed(job, "make the data directory", pg_file_make_directory(directory, uid, gid));
+	if (!pg_file_exists(directory))
+		r = failed(job, "make the data directory", make_directory(directory));
 	if (r == 0)
 		r = write_copy(job);
 	if (r == 0)
@@ -121,8 +129,7 @@ rebuild_prepare(void *data)
 		r = failed(job, "remove what an earlier seed has left",
 				   rebuild_clean(&job->note, true, true));
 	for (int i = 1; r == 0 && i < job->note.nplaces; i++)
-		r = failed(job, "make the directory of a tablespace",
-				   pg_file_make_directory(job->note.place[i], uid, gid));
+		r = failed(job, "make the directory of a tablespace", make_directory(job->note.place[i]));
 	return r;
 }
 

@@ -13,8 +13,8 @@
 #include "rebuild_files.h"
 
 #include "pg_file.h"
-#include "program.h"
 #include "report.h"
+#include "rights.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -59,7 +59,7 @@ move(const char *from, const char *to, const char *name)
 /* ---------- out ---------- */
 
 static int
-move_out(const char *place, int index, bool tablespace, uid_t uid, gid_t gid)
+move_out(const char *place, int index, bool tablespace)
 {
 	char old[PG_FILE_PATH];
 	DIR *dir;
@@ -69,7 +69,7 @@ move_out(const char *place, int index, bool tablespace, uid_t uid, gid_t gid)
 
 	if (!pg_file_join(old, place, REBUILD_OLD))
 		return -ENAMETOOLONG;
-	r = pg_file_make_directory(old, uid, gid);
+	r = pg_file_make_directory(old);
 	dir = r == 0 ? opendir(place) : NULL;
 	if (dir == NULL)
 		return r != 0 ? r : -errno;
@@ -83,7 +83,7 @@ move_out(const char *place, int index, bool tablespace, uid_t uid, gid_t gid)
 	}
 	closedir(dir);
 	if (r == 0 && moved > 0) /* until a reading of the directory finds nothing */
-		return move_out(place, index, tablespace, uid, gid);
+		return move_out(place, index, tablespace);
 	if (r == 0)
 		r = pg_file_sync_directory(old);
 	return r == 0 ? pg_file_sync_directory(place) : r;
@@ -136,7 +136,7 @@ clear_tandem(const char *place)
 
 /* A link in the new copy that leads to PLACE/tandem_seed shall lead to PLACE. */
 static int
-mend_link(const char *path, uid_t uid, gid_t gid)
+mend_link(const char *path)
 {
 	static const char tail[] = "/" REBUILD_SEED;
 	char target[PG_FILE_PATH];
@@ -154,13 +154,11 @@ mend_link(const char *path, uid_t uid, gid_t gid)
 	(void) unlink(aside);
 	if (symlink(target, aside) != 0)
 		return -errno;
-	if (uid != (uid_t) -1 && geteuid() == 0 && lchown(aside, uid, gid) != 0)
-		return -errno;
 	return rename(aside, path) == 0 ? 0 : -errno;
 }
 
 static int
-mend_links(const char *data, uid_t uid, gid_t gid)
+mend_links(const char *data)
 {
 	char directory[PG_FILE_PATH];
 	char path[PG_FILE_PATH];
@@ -170,14 +168,14 @@ mend_links(const char *data, uid_t uid, gid_t gid)
 
 	if (!pg_file_join(path, data, "pg_wal") || !pg_file_join(directory, data, "pg_tblspc"))
 		return -ENAMETOOLONG;
-	r = mend_link(path, uid, gid);
+	r = mend_link(path);
 	dir = r == 0 ? opendir(directory) : NULL;
 	if (dir == NULL)
 		return r;
 	while (r == 0 && (entry = readdir(dir)) != NULL)
 	{
 		if (!is_dot(entry->d_name) && pg_file_join(path, directory, entry->d_name))
-			r = mend_link(path, uid, gid);
+			r = mend_link(path);
 	}
 	closedir(dir);
 	return r == 0 ? pg_file_sync_directory(directory) : r;
@@ -240,30 +238,29 @@ is_tablespace(const char *place)
 	return found;
 }
 
-int
-rebuild_swap(const Config *c, RebuildNote *note)
+static int
+all_out(const RebuildNote *note)
+{
+	int r = 0;
+	RIGHTS_OF_DATABASE;
+
+	for (int i = 0; i < note->nplaces && r == 0; i++)
+		r = move_out(note->place[i], i, i > 0 && is_tablespace(note->place[i]));
+	return r == 0 ? clear_tandem(note->place[0]) : r;
+}
+
+static int
+all_in(const RebuildNote *note)
 {
 	const CopyFile copy = {.id = note->copy, .rebuilding = true};
-	uid_t uid = (uid_t) -1;
-	gid_t gid = (gid_t) -1;
 	int r = 0;
+	RIGHTS_OF_DATABASE;
 
-	(void) program_user(c->os_user, &uid, &gid);
-	if (note->phase == REBUILD_OUT)
-	{
-		for (int i = 0; i < note->nplaces && r == 0; i++)
-			r = move_out(note->place[i], i, i > 0 && is_tablespace(note->place[i]), uid, gid);
-		if (r == 0)
-			r = clear_tandem(note->place[0]);
-		note->phase = REBUILD_IN;
-		if (r == 0)
-			r = rebuild_note_write(c, note);
-	}
 	/* the data directory last: without it nothing starts */
 	for (int i = note->nplaces - 1; i >= 0 && r == 0; i--)
 		r = move_in(note->place[i], i);
 	if (r == 0)
-		r = mend_links(note->place[0], uid, gid);
+		r = mend_links(note->place[0]);
 	if (r == 0)
 		r = pg_file_sync_directory(note->place[0]);
 	if (r == 0 && !copy_file_write(note->place[0], &copy))
@@ -272,9 +269,25 @@ rebuild_swap(const Config *c, RebuildNote *note)
 }
 
 int
+rebuild_swap(const Config *c, RebuildNote *note)
+{
+	int r = 0;
+
+	if (note->phase == REBUILD_OUT)
+	{
+		r = all_out(note);
+		note->phase = REBUILD_IN;
+		if (r == 0)
+			r = rebuild_note_write(c, note);
+	}
+	return r == 0 ? all_in(note) : r;
+}
+
+int
 rebuild_clean(const RebuildNote *note, bool old, bool seed)
 {
 	int r = 0;
+	RIGHTS_OF_DATABASE;
 
 	for (int i = 0; i < note->nplaces; i++)
 	{
@@ -317,6 +330,7 @@ rebuild_leftovers(const Config *c, RebuildNote *note)
 	struct dirent *entry;
 	DIR *dir;
 	bool any = false;
+	RIGHTS_OF_DATABASE;
 
 	memset(note, 0, sizeof(*note));
 	strcpy(note->place[note->nplaces++], c->data_directory);

@@ -36,6 +36,7 @@
 #include "crc32c.h"
 #include "pg_file.h"
 #include "report.h"
+#include "rights.h"
 
 #define TEXT_SIZE  2048
 #define PATH_SIZE  (CONFIG_PATH_SIZE + CONFIG_NAME_SIZE + 16)
@@ -200,7 +201,7 @@ data_directory_there(const Config *c)
 	char path[PATH_SIZE];
 
 	snprintf(path, sizeof(path), "%s/PG_VERSION", c->data_directory);
-	return access(path, F_OK) == 0;
+	return pg_file_exists(path);
 }
 
 /* The whole file; *length is 0 and true returned if there is none. */
@@ -241,6 +242,8 @@ refuse_damaged(const char *path, const char *what, char *error, size_t size)
 static bool
 read_copy(const Config *c, CopyFile *copy, char *error, size_t error_size)
 {
+	RIGHTS_OF_DATABASE;
+
 	*copy = (CopyFile){.id = 0};
 	if (!has_database(c) || copy_file_read(c->data_directory, copy))
 		return true;
@@ -314,7 +317,7 @@ write_state(const Config *c, const FsmDurable *d, char *error, size_t error_size
 
 	(void) format(c, d, text);
 	state_path(c, path);
-	r = pg_file_write(path, text, (uid_t) -1, (gid_t) -1, 0600);
+	r = pg_file_write(path, text, 0600);
 	if (r == 0)
 		return true;
 	return say(error, error_size, "could not write \"%s\": %s", path, strerror(-r));

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "manager.h"
+#include "rights.h"
 
 #define DEFAULT_CONFIG "/etc/tandem.conf"
 
@@ -126,6 +127,18 @@ set_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+/* A witness works with no data directory. */
+static bool
+set_rights(const Config *c)
+{
+	int r = c->node[c->self].witness ? 0 : rights_set(c->os_user);
+
+	if (r < 0)
+		manager_log(NULL, LOG_ERR, "could not take the rights of os_user \"%s\": %s", c->os_user,
+					r == -ENOENT ? "there is no such user" : strerror(-r));
+	return r == 0;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -149,6 +162,11 @@ main(int argc, char **argv)
 		printf("%s: ok for node %s\n", options.config, config->node[config->self].name);
 		free(config);
 		return EXIT_SUCCESS;
+	}
+	if (!set_rights(config))
+	{
+		free(config);
+		return EXIT_FAILURE;
 	}
 	if (!manager_new(&m, config, error, sizeof(error)))
 	{

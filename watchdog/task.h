@@ -8,7 +8,6 @@
 #ifndef TANDEM_TASK_H
 #define TANDEM_TASK_H
 
-#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 typedef struct Task Task;
@@ -23,10 +22,6 @@ typedef struct TaskSpec
 	void (*free_data)(void *data);
 	void *data;
 	void *user;
-	/* Run as this user (only for root; 0: as it is).  It gives up all capabilities, so that the
-	 * blocks a file system keeps for root are not used. */
-	uid_t uid;
-	gid_t gid;
 } TaskSpec;
 
 /* Negative errno; data is then freed by free_data. */

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "pg_process.h"
+#include "rights.h"
 
 static char why_not[128];
 
@@ -47,6 +48,8 @@ is_possible(void)
 		strcpy(why_not, "starting a server needs root, a user postgres, and PostgreSQL");
 	else if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
 		snprintf(why_not, sizeof(why_not), "no mount namespace: %s", strerror(errno));
+	else if (rights_set("postgres") != 0)
+		strcpy(why_not, "root without the capabilities to act for another user");
 	return why_not[0] == '\0';
 }
 

@@ -40,7 +40,7 @@ put_automatic(const char *text)
 	char path[100];
 
 	snprintf(path, sizeof(path), "%s/postgresql.auto.conf", top);
-	assert_int_equal(pg_file_write(path, text, (uid_t) -1, (gid_t) -1, 0600), 0);
+	assert_int_equal(pg_file_write(path, text, 0600), 0);
 }
 
 static void
@@ -129,10 +129,10 @@ test_signal(void **state)
 	(void) state;
 	assert_true(follow_prepare(&f, &config, FSM_NOBODY, error, sizeof(error)));
 	snprintf(path, sizeof(path), "%s/standby.signal", top);
-	assert_int_equal(follow_signal(&f, top), 0);
+	assert_int_equal(follow_signal(top), 0);
 	assert_int_equal(access(path, F_OK), 0);
-	assert_int_equal(follow_signal(&f, top), 0);
-	assert_true(follow_signal(&f, "/nowhere/at/all") < 0);
+	assert_int_equal(follow_signal(top), 0);
+	assert_true(follow_signal("/nowhere/at/all") < 0);
 }
 
 static int
