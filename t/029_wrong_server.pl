@@ -65,6 +65,15 @@ sub go_ahead
 	return;
 }
 
+sub set_on_beta
+{
+	my ($name, $value) = @_;
+
+	$beta->safe_psql('postgres', "ALTER SYSTEM SET $name = \$\$$value\$\$");
+	$beta->reload;
+	return;
+}
+
 sub rows { return $beta->safe_psql('postgres', 'SELECT count(*) FROM t'); }
 
 sub leads_to
@@ -125,6 +134,16 @@ is(walreceiver_pid($beta), $walreceiver, 'the walreceiver never ended');
 is($beta->safe_psql('postgres', "SELECT count(*) FROM tandem.receiver WHERE state = 'streaming'"),
 	1, 'and streams');
 
+# core streams, and its stream is lost
+go_ahead();
+set_on_beta('tandem.link', 'off');
+ok(wait_for_receiver($beta, 'streaming without the link'), 'without the link core streams');
+$path->cut;
+waits('core has lost the primary', 'could not');
+is(walreceiver_pid($beta), $walreceiver, 'the walreceiver has not ended');
+set_on_beta('tandem.link', 'on');
+goes_on();
+
 # primary_conninfo is changed: that ends the walreceiver in any case
 go_ahead();
 my $right = $beta->safe_psql('postgres', 'SHOW primary_conninfo');
@@ -134,14 +153,17 @@ foreach my $case ([ 'another database', 'database system identifier differs' ],
 	[ 'nobody', 'could not connect to the primary server' ])
 {
 	$other->stop if $case->[0] eq 'nobody';
-	$beta->safe_psql('postgres', "ALTER SYSTEM SET primary_conninfo = " . quote($wrong));
-	$beta->reload;
+	set_on_beta('primary_conninfo', $wrong);
 	waits("primary_conninfo leads to $case->[0]", $case->[1]);
 }
-$beta->safe_psql('postgres', "ALTER SYSTEM SET primary_conninfo = " . quote($right));
-$beta->reload;
+set_on_beta('primary_conninfo', $right);
 goes_on();
 
-done_testing();
+# a promotion ends the wait, and nothing that was received is lost
+go_ahead();
+set_on_beta('primary_conninfo', $wrong);
+waits('primary_conninfo leads to nobody', 'could not connect to the primary server');
+$beta->promote;
+is(rows(), $held + 1, 'promoted, the standby has all that it has received');
 
-sub quote { my ($text) = @_; $text =~ s/'/''/g; return "'$text'"; }
+done_testing();
