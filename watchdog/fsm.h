@@ -248,7 +248,7 @@ typedef struct FsmPg
 	uint64_t peer_copy;
 	uint64_t waits_from; /* X of rule 8 b */
 	bool open;           /* clients are let in */
-	bool hung;           /* a standby that does nothing any more */
+	bool hung;           /* a standby, or UNKNOWN, that worked and does nothing any more */
 	FsmPgPeer peers[FSM_MAX_NODES];
 } FsmPg;
 

@@ -378,12 +378,11 @@ pg_processes_work(const PgProcesses *found)
 
 /* ---------- the postmaster ---------- */
 
-/* The first line of postmaster.pid; 0 if there is none. */
-static long
-read_pid_file(const PgPlace *place)
+/* postmaster.pid; false if there is none. */
+static bool
+read_file(const PgPlace *place, char *text, size_t size)
 {
 	char path[MAX_PATH];
-	char text[32];
 	ssize_t n;
 	int fd;
 	RIGHTS_OF_DATABASE;
@@ -391,13 +390,22 @@ read_pid_file(const PgPlace *place)
 	snprintf(path, sizeof(path), "%s/postmaster.pid", place->path);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof(text) - 1);
+		return false;
+	n = read(fd, text, size - 1);
 	close(fd);
 	if (n <= 0)
-		return 0;
+		return false;
 	text[n] = '\0';
-	return strtol(text, NULL, 10);
+	return true;
+}
+
+/* Its first line; 0 if there is none. */
+static long
+read_pid(const PgPlace *place)
+{
+	char text[32];
+
+	return read_file(place, text, sizeof(text)) ? strtol(text, NULL, 10) : 0;
 }
 
 static bool
@@ -411,7 +419,7 @@ is_alive_in(pid_t pid, const PgPlace *place)
 pid_t
 pg_postmaster_find(const PgPlace *place, pid_t *single)
 {
-	long pid = read_pid_file(place);
+	long pid = read_pid(place);
 
 	*single = 0;
 	if (pid < 0 && is_alive_in((pid_t) -pid, place))
@@ -419,10 +427,27 @@ pg_postmaster_find(const PgPlace *place, pid_t *single)
 	return pid > 0 && is_alive_in((pid_t) pid, place) ? (pid_t) pid : 0;
 }
 
+/* The postmaster writes its state there, as line 8. */
+bool
+pg_postmaster_was_ready(const PgPlace *place)
+{
+	char text[MAX_PATH];
+	const char *line = text;
+
+	if (!read_file(place, text, sizeof(text)))
+		return false;
+	for (int i = 1; i < 8 && line != NULL; i++)
+	{
+		line = strchr(line, '\n');
+		line = line != NULL ? line + 1 : NULL;
+	}
+	return line != NULL && strncmp(line, "ready", 5) == 0;
+}
+
 bool
 pg_postmaster_file_is_stale(const PgPlace *place)
 {
-	long pid = labs(read_pid_file(place));
+	long pid = labs(read_pid(place));
 
 	return pid > 0 && kill((pid_t) pid, 0) == 0 && !is_alive_in((pid_t) pid, place);
 }

@@ -54,6 +54,8 @@ extern uint64_t pg_processes_work(const PgProcesses *found);
 /* The pid in postmaster.pid if that process lives in this directory, else 0.  A single-user server
  * (negative in the file) gives 0 and *single. */
 extern pid_t pg_postmaster_find(const PgPlace *place, pid_t *single);
+/* By its postmaster.pid, has it accepted connections? */
+extern bool pg_postmaster_was_ready(const PgPlace *place);
 /* A postmaster.pid whose pid belongs to somebody else now; PostgreSQL would refuse to start. */
 extern bool pg_postmaster_file_is_stale(const PgPlace *place);
 /* Its pidfd if it lives in this directory; negative errno (ESRCH). */

@@ -13,7 +13,8 @@
  *
  * A primary that worked and does not answer any more falls silent to the decision core.  A standby may
  * have good reasons not to answer (a lock it replays) and go on receiving WAL; it is hung when none of
- * its processes has done anything either.
+ * its processes has done anything either.  So is one that tandemd finds in that state when it starts,
+ * and that cannot report what it is: its postmaster.pid says whether it had come to work.
  */
 #include "postgres_internal.h"
 
@@ -237,7 +238,8 @@ adopt(Postgres *p, pid_t pid)
 	p->found_at = p->progress_at = p->work_at = p->now;
 	p->work = 0;
 	p->recovered_at = 0;
-	p->works = p->signalled = p->mute_told = p->silent = p->look.full = p->look.hung = false;
+	p->works = pg_postmaster_was_ready(&p->place); /* under the tandemd before this one */
+	p->signalled = p->mute_told = p->silent = p->look.full = p->look.hung = false;
 	p->probe_at = p->now;
 	p->slots_at = p->now;
 	p->text[0] = '\0';
@@ -423,9 +425,11 @@ static void
 judge_standby(Postgres *p)
 {
 	int64_t limit = 2 * p->config->fsm.probe_timeout;
+	bool standby = postgres_has_role(p, WATCH_STANDBY);
 	bool hung = false;
 
-	if (p->silent && !p->signalled && postgres_has_role(p, WATCH_STANDBY))
+	/* one that was found hung cannot report what it is */
+	if (p->silent && !p->signalled && (standby || !p->has_role))
 	{
 		measure(p);
 		hung = p->now - p->look.answered_at > limit && p->now - p->progress_at > limit &&
@@ -435,8 +439,8 @@ judge_standby(Postgres *p)
 		return;
 	p->look.hung = hung;
 	if (hung)
-		postgres_told(p, "probe", "the standby is hung: no answer, and nothing done, for %d s",
-					  (int) (limit / 1000000));
+		postgres_told(p, "probe", "%s is hung: no answer, and nothing done, for %d s",
+					  standby ? "the standby" : "PostgreSQL", (int) (limit / 1000000));
 	tell(p);
 }
 
@@ -448,11 +452,6 @@ judge(Postgres *p)
 
 	if (p->pid == 0)
 		return;
-	if (p->works)
-	{
-		judge_standby(p);
-		return;
-	}
 	if (p->look.answered && !p->has_role && !p->mute_told && p->now - p->found_at > MUTE_LIMIT)
 	{
 		p->mute_told = true;
@@ -461,6 +460,11 @@ judge(Postgres *p)
 					  "shared_preload_libraries = 'pg_tandem', tandem.node_name = '%s' and "
 					  "tandem.watchdog_directory = '%s' set?",
 					  c->node[c->self].name, c->run_directory);
+	}
+	if (p->works)
+	{
+		judge_standby(p);
+		return;
 	}
 	measure(p);
 	if (p->recovered_at != 0 && p->now - p->recovered_at > 2 * c->fsm.probe_timeout)

@@ -38,7 +38,7 @@ typedef struct PostgresLook
 	pid_t postmaster;    /* 0: none */
 	bool answered;       /* the last probe was answered in time */
 	int64_t answered_at; /* CLOCK_BOOTTIME us */
-	bool hung;     /* a standby that worked: no answer and nothing done for twice probe_timeout */
+	bool hung;     /* worked, no primary (now): no answer, nothing done for twice probe_timeout */
 	bool full;     /* the last probe found no room on the disk of the WAL */
 	bool reported; /* report is of the present postmaster and not older than 1 s */
 	WatchReport report; /* the extension's last */

@@ -72,7 +72,7 @@ struct Postgres
 	/* the life of this postmaster */
 	int64_t found_at;
 	int64_t recovered_at; /* first report as primary or standby; 0: none yet */
-	bool works;           /* has been recovered and has answered */
+	bool works;           /* has been recovered and has answered, or its file says so */
 	uint64_t work;        /* see pg_processes_work */
 	int64_t work_at;      /* when it was measured */
 	int64_t progress_at;  /* when there was some last */

@@ -239,6 +239,9 @@ fsm_pg_status(Ctx *c, const FsmPg *pg)
 		fsm_dirty(c);
 		x->d.inc = pg->inc;
 	}
+	/* tandemd may have found it hung, without a report of what it is; when it is down it is started */
+	if (pg->hung && x->state == FSM_STANDBY && !x->paused)
+		fsm_act(c, FSM_A_PG_KILL);
 	switch (pg->state)
 	{
 		case FSM_PG_UNKNOWN:
@@ -249,8 +252,6 @@ fsm_pg_status(Ctx *c, const FsmPg *pg)
 		case FSM_PG_STANDBY:
 			if (IN_STATE(x, FSM_RUNNING))
 				fsm_move(c, FSM_E_PG_NOT_PRIMARY);
-			else if (x->state == FSM_STANDBY && pg->hung && !x->paused)
-				fsm_act(c, FSM_A_PG_KILL); /* and, when it is down, started again */
 			else if (x->state == FSM_STOPPING)
 				holder_stopped(c);
 			break;

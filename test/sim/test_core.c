@@ -471,6 +471,11 @@ test_hung_standby(void)
 	pg_report(&n, FSM_PG_DOWN);
 	timer(&n, 2 * SEC);
 	check(find(&n, FSM_A_PG_RUN_STANDBY, -1) != NULL, "and started again");
+	start(&n, 1, &d);
+	in.pg.state = FSM_PG_UNKNOWN;
+	step(&n, &in);
+	check(find(&n, FSM_A_PG_KILL, -1) != NULL,
+		  "one that was found hung, and does not report, is killed");
 }
 
 static void

@@ -270,6 +270,24 @@ test_restart_of_tandemd(void **state)
 	BED_UNTIL(&bed, 5, BED_STATE(&bed) == FSM_PG_DOWN);
 }
 
+/* It finds a server that hangs and so reports nothing: hung all the same, as it had come to work. */
+static void
+test_restart_finds_it_hung(void **state)
+{
+	(void) state;
+	start_primary(1);
+	bed_leave(&bed);
+	bed_worker_stop(&bed);
+	bed_shell("kill -STOP $(head -1 %s/postmaster.pid)", bed.data);
+	bed.config->fsm.probe_timeout = 1500000;
+	bed_manage(&bed);
+	BED_UNTIL(&bed, 20, postgres_look(bed.postgres)->hung);
+	assert_int_equal(BED_STATE(&bed), FSM_PG_UNKNOWN);
+	assert_true(bed_told(&bed, "PostgreSQL is hung"));
+	postgres_kill(bed.postgres);
+	BED_UNTIL(&bed, 5, BED_STATE(&bed) == FSM_PG_DOWN);
+}
+
 /* A kill while it is being started: nothing appears afterwards. */
 static void
 test_kill_in_start(void **state)
@@ -346,6 +364,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_orphans, begin, end),
 		cmocka_unit_test_setup_teardown(test_stop, begin, end),
 		cmocka_unit_test_setup_teardown(test_restart_of_tandemd, begin, end),
+		cmocka_unit_test_setup_teardown(test_restart_finds_it_hung, begin, end),
 		cmocka_unit_test_setup_teardown(test_kill_in_start, begin, end),
 		cmocka_unit_test_setup_teardown(test_follow_and_promote, begin, end),
 	};
