@@ -238,7 +238,7 @@ adopt(Postgres *p, pid_t pid)
 	p->found_at = p->progress_at = p->work_at = p->now;
 	p->work = 0;
 	p->recovered_at = 0;
-	p->works = pg_postmaster_was_ready(&p->place); /* under the tandemd before this one */
+	p->works = !p->mine && pg_postmaster_was_ready(&p->place); /* under the tandemd before */
 	p->signalled = p->mute_told = p->silent = p->look.full = p->look.hung = false;
 	p->probe_at = p->now;
 	p->slots_at = p->now;
