@@ -30,7 +30,10 @@ struct PgUnit
 	sd_bus_slot *removed; /* match of JobRemoved */
 	sd_bus_slot *call;    /* StartUnit, under way */
 	sd_bus_slot *ask;     /* ControlGroup, under way */
-	char job[256];        /* object path; empty: none */
+	sd_bus_slot *look;    /* ActiveState, under way */
+	bool stopped;         /* what it said last */
+	bool active;
+	char job[256]; /* object path; empty: none */
 	char cgroup[1200];
 };
 
@@ -77,6 +80,7 @@ drop_bus(PgUnit *u)
 	u->removed = sd_bus_slot_unref(u->removed);
 	u->call = sd_bus_slot_unref(u->call);
 	u->ask = sd_bus_slot_unref(u->ask);
+	u->look = sd_bus_slot_unref(u->look);
 	if (u->bus != NULL)
 		sd_bus_detach_event(u->bus);
 	u->bus = sd_bus_close_unref(u->bus);
@@ -102,6 +106,43 @@ open_bus(PgUnit *u)
 	if (r < 0)
 		drop_bus(u);
 	return r;
+}
+
+/* ---------- is it stopped? ---------- */
+
+/* One that is being stopped is stopped: a start waits for the end of that. */
+static int
+on_state(sd_bus_message *m, void *arg, sd_bus_error *error)
+{
+	PgUnit *u = arg;
+	const char *state = "unknown";
+
+	(void) error;
+	u->look = sd_bus_slot_unref(u->look);
+	if (sd_bus_message_get_error(m) == NULL && sd_bus_message_enter_container(m, 'v', "s") >= 0)
+		(void) sd_bus_message_read(m, "s", &state);
+	u->active = strcmp(state, "active") == 0 || strcmp(state, "reloading") == 0;
+	u->stopped = !u->active;
+	return 0;
+}
+
+void
+pg_unit_look_again(PgUnit *u)
+{
+	u->look = sd_bus_slot_unref(u->look); /* an answer about the time before */
+	u->stopped = u->active = false;
+}
+
+bool
+pg_unit_is_stopped(PgUnit *u)
+{
+	int r = u->stopped || u->look != NULL ? 0 : open_bus(u);
+
+	if (r >= 0 && !u->stopped && u->look == NULL)
+		r = sd_bus_call_method_async(u->bus, &u->look, SYSTEMD, u->path,
+									 "org.freedesktop.DBus.Properties", "Get", on_state, u, "ss",
+									 SYSTEMD ".Unit", "ActiveState");
+	return u->stopped || r < 0;
 }
 
 /* ---------- starting ---------- */
@@ -142,7 +183,8 @@ pg_unit_start(PgUnit *u)
 	r = sd_bus_call_method_async(u->bus, NULL, SYSTEMD, MANAGER_PATH, MANAGER, "ResetFailedUnit",
 								 on_nothing, NULL, "s", u->unit);
 	if (r >= 0)
-		r = sd_bus_message_new_method_call(u->bus, &m, SYSTEMD, MANAGER_PATH, MANAGER, "StartUnit");
+		r = sd_bus_message_new_method_call(u->bus, &m, SYSTEMD, MANAGER_PATH, MANAGER,
+										   u->active ? "RestartUnit" : "StartUnit");
 	if (r >= 0)
 		r = sd_bus_message_append(m, "ss", u->unit, "replace");
 	if (r >= 0)

@@ -19,7 +19,15 @@ typedef void (*PgUnitStarted)(void *user, const char *error);
 extern int
 pg_unit_new(PgUnit **u, const char *unit, sd_event *event, PgUnitStarted started, void *user);
 extern void pg_unit_free(PgUnit *u);
-/* Forget earlier failures of the unit and start it.  Negative errno if systemd cannot be asked. */
+/*
+ * Does systemd know that the unit's PostgreSQL is dead?  Until it does, a start would do nothing and
+ * count as done.  Asked until it is so: call again, soon; pg_unit_look_again() begins anew after
+ * another death.  True, too, if systemd cannot be asked.
+ */
+extern void pg_unit_look_again(PgUnit *u);
+extern bool pg_unit_is_stopped(PgUnit *u);
+/* Forget earlier failures of the unit and start it; restart it if it was seen active last.  Negative
+ * errno if systemd cannot be asked. */
 extern int pg_unit_start(PgUnit *u);
 /* The path of its cgroup.procs, or NULL while it is not known. */
 extern const char *pg_unit_cgroup(PgUnit *u);

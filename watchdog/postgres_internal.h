@@ -31,6 +31,7 @@ typedef enum PgStart
 {
 	START_NONE,
 	START_PREPARE, /* files are being written: nothing runs yet */
+	START_WAIT,    /* they are durable; systemd has not noticed yet that the one before is dead */
 	START_RUN      /* a process may appear at any moment */
 } PgStart;
 
@@ -103,6 +104,7 @@ struct Postgres
 	int64_t asked_at;
 	PgStart start;
 	int64_t start_at;
+	bool start_standby;
 	bool unit_done;
 	Task *task;
 	Program *server;

@@ -33,6 +33,7 @@
 
 #define QUICK_ENDS     1        /* a start that ends at once is told the second time */
 #define FOUND_LIMIT    1000000  /* us: systemd says it is started, and there is no postmaster */
+#define NOTICE_LIMIT   5000000  /* systemd, that PostgreSQL is dead */
 #define UNIT_LIMIT     90000000 /* a start job without an answer */
 #define PROMOTE_AGAIN  2000000
 #define FOLLOW_RETRY   2000000  /* after files could not be written */
@@ -289,11 +290,31 @@ launch(Postgres *p)
 
 /* The files are durable: is the start still wanted, and allowed? */
 static void
+await_unit(Postgres *p)
+{
+	PgGoal goal = p->goal; /* another one may have been asked for meanwhile */
+
+	if (p->start != START_WAIT)
+		return;
+	if (p->pid != 0 ||
+		(p->clean != CLEAN_START && goal != (p->start_standby ? GOAL_STANDBY : GOAL_PRIMARY)))
+	{
+		start_ended(p, NULL);
+		p->goal = goal;
+	}
+	else if (p->unit != NULL && !pg_unit_is_stopped(p->unit) && p->now - p->start_at < NOTICE_LIMIT)
+		return; /* asked again at the next tick, which is soon */
+	else if (p->clean == CLEAN_NONE && goal == GOAL_PRIMARY && !may_be_primary(p))
+		start_ended(p, "not started as primary: the lease of this term is not valid now");
+	else
+		launch(p);
+}
+
+static void
 files_written(void *user, void *data, int result)
 {
 	Postgres *p = user;
 	const Files *f = data;
-	bool wanted = p->clean == CLEAN_START || p->goal == (f->standby ? GOAL_STANDBY : GOAL_PRIMARY);
 	char text[300];
 
 	p->task = NULL;
@@ -305,17 +326,15 @@ files_written(void *user, void *data, int result)
 		snprintf(text, sizeof(text), "could not %s: %s", f->failed, strerror(-result));
 		start_ended(p, text);
 	}
-	else if (!wanted || p->pid != 0)
-	{
-		PgGoal goal = p->goal; /* asked for meanwhile */
-
-		start_ended(p, NULL);
-		p->goal = goal;
-	}
-	else if (p->clean == CLEAN_NONE && p->goal == GOAL_PRIMARY && !may_be_primary(p))
-		start_ended(p, "not started as primary: the lease of this term is not valid now");
 	else
-		launch(p);
+	{
+		p->start = START_WAIT;
+		p->start_at = p->now;
+		p->start_standby = f->standby;
+		if (p->unit != NULL)
+			pg_unit_look_again(p->unit);
+		await_unit(p);
+	}
 	postgres_wake(p);
 }
 
@@ -529,6 +548,7 @@ tell_progress(Postgres *p)
 void
 postgres_advance(Postgres *p)
 {
+	await_unit(p);
 	watch_unit(p);
 	if (p->goal == GOAL_KILL)
 	{

@@ -40,6 +40,7 @@ static char last_error[500];
 
 static const char *result; /* of jobs; "refuse": StartUnit is an error */
 static bool forgot;        /* ResetFailedUnit was called before */
+static int late;           /* it is seen active so many times more */
 
 static int
 on_nothing(sd_bus_message *m, void *user, sd_bus_error *error)
@@ -70,6 +71,8 @@ on_start(sd_bus_message *m, void *user, sd_bus_error *error)
 	if (sd_bus_message_read(m, "ss", &name, &mode) < 0 || strcmp(name, UNIT) != 0 ||
 		strcmp(mode, "replace") != 0 || !forgot)
 		return sd_bus_error_set(error, "org.test.Wrong", "wrong arguments");
+	if ((late > 0) != (strcmp(sd_bus_message_get_member(m), "RestartUnit") == 0))
+		return sd_bus_error_set(error, "org.test.Wrong", "nothing would come of it");
 	if (strcmp(result, "refuse") == 0)
 		return sd_bus_error_set(error, "org.freedesktop.systemd1.NoSuchUnit", "Unit not found.");
 	forgot = false;
@@ -99,17 +102,35 @@ get_group(sd_bus *b, const char *path, const char *interface, const char *proper
 	return sd_bus_message_append(reply, "s", "/");
 }
 
+static int
+get_state(sd_bus *b, const char *path, const char *interface, const char *property,
+		  sd_bus_message *reply, void *user, sd_bus_error *error)
+{
+	(void) b;
+	(void) path;
+	(void) interface;
+	(void) property;
+	(void) user;
+	(void) error;
+	return sd_bus_message_append(reply, "s", late > 0 && late-- > 0 ? "active" : "failed");
+}
+
 static const sd_bus_vtable manager_table[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_METHOD("Subscribe", "", "", on_nothing, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("ResetFailedUnit", "s", "", on_reset, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD("StartUnit", "ss", "o", on_start, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD("RestartUnit", "ss", "o", on_start, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_SIGNAL("JobRemoved", "uoss", 0),
 	SD_BUS_VTABLE_END};
 
 static const sd_bus_vtable unit_table[] = {SD_BUS_VTABLE_START(0),
 										   SD_BUS_PROPERTY("ControlGroup", "s", get_group, 0, 0),
 										   SD_BUS_VTABLE_END};
+
+static const sd_bus_vtable state_table[] = {SD_BUS_VTABLE_START(0),
+											SD_BUS_PROPERTY("ActiveState", "s", get_state, 0, 0),
+											SD_BUS_VTABLE_END};
 
 static _Noreturn void
 answer(const char *how, int ready)
@@ -125,6 +146,9 @@ answer(const char *how, int ready)
 									 "org.freedesktop.systemd1.Manager", manager_table, NULL);
 	if (r >= 0)
 		r = sd_bus_add_object_vtable(b, NULL, PATH, "org.freedesktop.systemd1.Service", unit_table,
+									 NULL);
+	if (r >= 0)
+		r = sd_bus_add_object_vtable(b, NULL, PATH, "org.freedesktop.systemd1.Unit", state_table,
 									 NULL);
 	if (r >= 0)
 		r = sd_bus_request_name(b, "org.freedesktop.systemd1", 0);
@@ -281,6 +305,47 @@ test_start_fails(void **state)
 	assert_string_equal(last_error, "systemd: the start job ended with \"failed\"");
 }
 
+/* How often it was asked until systemd had noticed; -1: it had not after so many. */
+static int
+asked_until_stopped(int limit)
+{
+	pg_unit_look_again(unit);
+	for (int i = 0; i < limit; i++)
+	{
+		if (pg_unit_is_stopped(unit))
+			return i;
+		assert_true(sd_event_run(event, 1000000) >= 0);
+	}
+	return -1;
+}
+
+/* PostgreSQL is dead, and systemd has not noticed: it would take a start for one that is done. */
+static void
+test_noticed_late(void **state)
+{
+	(void) state;
+	late = 5;
+	start_manager("done");
+	assert_true(asked_until_stopped(1000) >= 5);
+	assert_int_equal(pg_unit_start(unit), 0);
+	run_until_end(1);
+	assert_string_equal(last_error, "");
+	/* dead again */
+	assert_true(asked_until_stopped(1000) >= 1);
+	end_process(&manager);
+	/* it never does: so it is told to stop what is there first */
+	late = 1000000;
+	start_manager("done");
+	assert_int_equal(asked_until_stopped(50), -1);
+	assert_int_equal(pg_unit_start(unit), 0);
+	run_until_end(2);
+	assert_string_equal(last_error, "");
+	late = 0;
+	/* nobody to ask: a start would say why */
+	end_process(&manager);
+	assert_true(asked_until_stopped(1000) >= 0);
+}
+
 static void
 test_no_such_unit(void **state)
 {
@@ -341,6 +406,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_start, begin, end),
 		cmocka_unit_test_setup_teardown(test_start_fails, begin, end),
+		cmocka_unit_test_setup_teardown(test_noticed_late, begin, end),
 		cmocka_unit_test_setup_teardown(test_no_such_unit, begin, end),
 		cmocka_unit_test_setup_teardown(test_nobody_answers, begin, end),
 		cmocka_unit_test_setup_teardown(test_bus_restarts, begin, end),
