@@ -91,8 +91,33 @@ recovery_position(XLogRecPtr replayed, XLogRecPtr divergence)
 }
 
 /*
+ * There is WAL from 'divergence' on that this primary does not have.  If we have
+ * followed one of a later term, that is not lost because this one lacks it.
+ */
+static void
+check_term(const LinkHistory *mine, const LinkHistory *theirs, XLogRecPtr divergence)
+{
+	uint64 our_term = mine->entry[mine->count - 1].term;
+	uint64 their_term = theirs->entry[theirs->count - 1].term;
+
+	if (their_term >= our_term)
+		return;
+	rcvtail_refused("the primary's term is older than that of the last one", false);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the primary's term " UINT64_FORMAT " is older than term " UINT64_FORMAT
+					" of the last one",
+					their_term, our_term),
+			 errdetail("This standby holds WAL from %X/%X on that it would have to discard.",
+					   LSN_FORMAT_ARGS(divergence)),
+			 errhint("Check primary_conninfo. If this server is to be the primary again, seed the "
+					 "standby again with pg_basebackup.")));
+}
+
+/*
  * Compare the primary's incarnations with ours.  Discards what it has lost
- * and makes its history ours.  ERROR if we have replayed what it has lost.
+ * and makes its history ours.  ERROR if we have replayed what it has lost, or
+ * if it is not for this primary to tell.
  * Whether we hold more than the primary does is for the primary to see, when
  * we greet it.
  */
@@ -130,6 +155,8 @@ rcvtail_follow(const LinkHistory *theirs)
 				 errhint("Seed this standby again with pg_basebackup, or use pg_rewind if "
 						 "the primary is on a newer timeline.")));
 		}
+		if (divergence < rcvwal.end)
+			check_term(mine, theirs, divergence);
 		if (divergence != LINK_NO_DIVERGENCE)
 			rcvwal_discard(rcvwal.timeline, divergence);
 	}

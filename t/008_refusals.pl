@@ -264,18 +264,6 @@ $alpha->safe_psql('postgres', q(SELECT pg_create_physical_replication_slot('lost
 ok(wait_for_link($alpha, 'gamma', 'streaming'), 'with both it streams, without another restart');
 
 # A standby whose history says that it has replayed WAL of a primary that this one knows nothing of.
-sub crc_line
-{
-	my $crc = 0xffffffff;
-
-	foreach my $byte (unpack 'C*', $_[0])
-	{
-		$crc ^= $byte;
-		$crc = $crc & 1 ? $crc >> 1 ^ 0x82f63b78 : $crc >> 1 foreach 1 .. 8;
-	}
-	return sprintf "crc %08X\n", $crc ^ 0xffffffff;
-}
-
 my $file = $gamma->data_dir . '/pg_tandem/incarnations';
 
 sub start_with_history

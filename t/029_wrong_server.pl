@@ -28,6 +28,7 @@ tandem.reconnect_interval = 100ms
 my $alpha = make_primary('alpha', conf => $conf, path => 1);
 my $beta = make_standby('beta', $alpha);
 my $path = $alpha->{path};
+my $file = $beta->data_dir . '/pg_tandem/incarnations';
 
 # An earlier copy of alpha, which is a primary as well: it has less WAL than beta has replayed.
 my $old = PostgreSQL::Test::Cluster->new('old');
@@ -71,6 +72,14 @@ sub set_on_beta
 
 	$beta->safe_psql('postgres', "ALTER SYSTEM SET $name = \$\$$value\$\$");
 	$beta->reload;
+	return;
+}
+
+# At once, because the standby reads it now and then.
+sub replace_file
+{
+	append_to_file("$file.new", $_[0]);
+	rename("$file.new", $file) or die "could not rename $file: $!";
 	return;
 }
 
@@ -133,6 +142,19 @@ goes_on();
 is(walreceiver_pid($beta), $walreceiver, 'the walreceiver never ended');
 is($beta->safe_psql('postgres', "SELECT count(*) FROM tandem.receiver WHERE state = 'streaming'"),
 	1, 'and streams');
+
+# A primary of an older term than the last one: what that one had is not lost because this one lacks
+# it.  The standby is made to believe that it has followed one of term 2, from the bound on.
+go_ahead();
+my $true = slurp_file($file);
+my $later = ($true =~ s/^crc .*//mr) . '2 1 1 '
+  . $beta->safe_psql('postgres', 'SELECT bound_lsn FROM tandem.receiver') . " 00000000000000ab\n";
+replace_file($later . crc_line($later));
+leads_to($alpha);
+waits('a primary of an older term', "the primary''s term 1 is older than term 2");
+is(walreceiver_pid($beta), $walreceiver, 'the walreceiver has not ended');
+replace_file($true);
+goes_on();
 
 # core streams, and its stream is lost
 go_ahead();

@@ -58,7 +58,7 @@ our @EXPORT = qw(
   wait_until wait_for_state wait_for_link wait_for_receiver wait_for_replay
   wait_until_held held_commits is_same_data query_row
   walreceiver_pid freeze thaw
-  start_load
+  start_load crc_line
 );
 
 # How long the wait_ functions wait before they give up.
@@ -441,6 +441,32 @@ sub thaw
 	kill('CONT', $pid);
 	delete $frozen{$pid};
 	return;
+}
+
+=pod
+
+=back
+
+=head1 FILES
+
+=over
+
+=item crc_line($text)
+
+The last line of a file that begins with $text and ends with its CRC-32C.
+
+=cut
+
+sub crc_line
+{
+	my $crc = 0xffffffff;
+
+	foreach my $byte (unpack 'C*', $_[0])
+	{
+		$crc ^= $byte;
+		$crc = $crc & 1 ? $crc >> 1 ^ 0x82f63b78 : $crc >> 1 foreach 1 .. 8;
+	}
+	return sprintf "crc %08X\n", $crc ^ 0xffffffff;
 }
 
 =pod
