@@ -256,11 +256,14 @@ can_overlap(void)
 		   (segment_sync == SYNC_METHOD_FSYNC || segment_sync == SYNC_METHOD_FDATASYNC);
 }
 
-/* A flush took so long; what is usual is kept in flush_us. */
+/*
+ * A flush took so long.  What the disk needs is kept in flush_us: rather the
+ * short ones, the others have waited for a CPU or for each other.
+ */
 static void
 note_flush(long took_us)
 {
-	flush_us += (took_us - flush_us) / 8;
+	flush_us += (took_us - flush_us) / (took_us < flush_us ? 2 : 16);
 	rcvwal.flushes++;
 }
 
