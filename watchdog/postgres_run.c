@@ -272,7 +272,7 @@ unit_started(void *user, const char *error)
 static void
 launch(Postgres *p)
 {
-	char text[200];
+	char text[CONFIG_PATH_SIZE + 200];
 	int r;
 
 	p->start = START_RUN;
@@ -284,6 +284,9 @@ launch(Postgres *p)
 	if (r < 0)
 	{
 		snprintf(text, sizeof(text), "could not start PostgreSQL: %s", strerror(-r));
+		if (r == -EACCES && p->unit == NULL)
+			snprintf(text, sizeof(text), "could not start PostgreSQL: \"%s\" may not write \"%s\"",
+					 p->config->os_user, p->config->log_file);
 		start_ended(p, text);
 	}
 }
