@@ -193,8 +193,8 @@ class Story:
         self.heading("alpha's host dies, all of it at once: beta takes over")
         self.event("host killed", alpha.crash, lambda: c.wait_primary(beta))
         self.heading("alpha boots: it becomes beta's standby by itself")
-        booted = now()
         self.restored("in sync again", alpha.boot, beta)
+        booted = now()  # tandemd runs since then at the latest
         # For the time of a lease a node that was restarted votes for nobody new, itself included.
         time.sleep(max(0, 5.5 - (now() - booted)))
 
