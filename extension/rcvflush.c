@@ -11,9 +11,9 @@
  *
  * Each of them is a thread that does nothing but flush a file descriptor, and
  * tell by an eventfd that it has: no function of PostgreSQL's is called there,
- * and it takes no signal.  There are none before WAL comes quickly enough: as
- * long as flushes would not overlap, the walreceiver flushes by itself, which
- * saves two wake-ups (rcvwal.c).
+ * and it takes no signal.  There are none before they are of use: where flushes
+ * would not overlap, or are so short that it does not matter, the walreceiver
+ * flushes by itself, which saves two wake-ups (rcvwal.c).
  *
  * Each flusher opens the segment for itself.  An error of writing back is told
  * once for each open file, to the flush that ends next, whichever pages it was

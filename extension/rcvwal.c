@@ -34,8 +34,8 @@ static int segment_fd = -1;
 static XLogSegNo segment_no;
 static int segment_sync;       /* how it was opened to be flushed: sync_now() */
 static XLogSegNo archive_next; /* first segment not handed to the archiver */
-static int overlaps;           /* so long flushes are expected to overlap */
-static long flush_us;          /* what one takes */
+static int overlaps;           /* for how many more flushes it is expected that they overlap */
+static long flush_us;          /* what one takes: note_flush() */
 
 /*
  * Begin to receive timeline 'timeline' at 'start'.  The bound starts there

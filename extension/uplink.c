@@ -464,34 +464,34 @@ take_offer(const char *text)
 }
 
 /*
- * The answer to a query: one row, of which the first value is left in *text, or
- * an error, of which *sqlstate and the message are left.  UPLINK_STREAM if there
- * is one.
+ * The answer to a query: one row, of which the first value is left in *text.
+ * UPLINK_STREAM if there is one; or, with *unknown set, if what was asked for is
+ * not known there (unknown NULL: any error is the connection's).
  */
 static UplinkResult
-take_answer(char **text, const char **sqlstate)
+take_answer(char **text, bool *unknown)
 {
 	PGresult *answer;
+	const char *state;
+	bool good;
 
 	if (PQconsumeInput(pq) != 1)
 		return retry_all(PQerrorMessage(pq));
 	if (PQisBusy(pq))
 		return too_late() ? retry_all("the primary did not answer in time") : UPLINK_WAIT;
 	answer = PQgetResult(pq);
-	*sqlstate = NULL;
-	if (PQresultStatus(answer) == PGRES_TUPLES_OK && PQntuples(answer) == 1)
-		*text = pstrdup(PQgetvalue(answer, 0, 0));
-	else
+	state = PQresultErrorField(answer, PG_DIAG_SQLSTATE);
+	good = PQresultStatus(answer) == PGRES_TUPLES_OK && PQntuples(answer) == 1;
+	*text = pstrdup(good ? PQgetvalue(answer, 0, 0) : PQerrorMessage(pq));
+	if (unknown != NULL)
 	{
-		const char *state = PQresultErrorField(answer, PG_DIAG_SQLSTATE);
-
-		*sqlstate = state != NULL ? pstrdup(state) : "";
-		*text = pstrdup(PQerrorMessage(pq));
+		*unknown = !good && state != NULL && strcmp(state, "42704") == 0;
+		good |= *unknown;
 	}
 	do
 		PQclear(answer);
 	while ((answer = PQgetResult(pq)) != NULL);
-	return UPLINK_STREAM;
+	return good ? UPLINK_STREAM : retry_all(*text);
 }
 
 /*
@@ -501,14 +501,11 @@ take_answer(char **text, const char **sqlstate)
 static UplinkResult
 step_identify(void)
 {
-	const char *sqlstate;
 	char *text;
-	UplinkResult result = take_answer(&text, &sqlstate);
+	UplinkResult result = take_answer(&text, NULL);
 
 	if (result != UPLINK_STREAM)
 		return result;
-	if (sqlstate != NULL)
-		return retry_all(text);
 	check_system(strtou64(text, NULL, 10));
 	return ask(PHASE_ASK, OFFER_QUERY);
 }
@@ -516,15 +513,14 @@ step_identify(void)
 static UplinkResult
 step_ask(void)
 {
-	const char *sqlstate;
+	bool unknown;
 	char *text;
-	UplinkResult result = take_answer(&text, &sqlstate);
+	UplinkResult result = take_answer(&text, &unknown);
 
 	if (result != UPLINK_STREAM)
 		return result;
-	if (sqlstate != NULL)
-		return strcmp(sqlstate, "42704") == 0 ? no_offer("the primary has no pg_tandem")
-											  : retry_all(text);
+	if (unknown)
+		return no_offer("the primary has no pg_tandem");
 	result = take_offer(text);
 	explicit_bzero(text, strlen(text));
 	pfree(text);

@@ -46,7 +46,8 @@ my $walreceiver = walreceiver_pid($beta);
 my $load = start_load([ $alpha, $beta ], clients => 8, rate => 4000);
 ok(wait_for_it(sub { scalar(my @tasks = glob "/proc/$walreceiver/task/*") == 3 }),
 	'when WAL comes quickly, flushes may overlap');
-ok($load->wait_for(500), 'commits are acknowledged');
+$alpha->safe_psql('postgres', 'SELECT pg_switch_wal()') foreach 1 .. 3;
+ok($load->wait_for(500), 'commits are acknowledged, also across segments');
 ok($load->finish, 'the load ends');
 
 # A commit whose flush on the standby is held: it makes the file $number.
@@ -89,14 +90,31 @@ ok($first->finish, 'the earlier one ends: its commit is acknowledged');
 ok($second->finish, 'and so is the other');
 
 #
-# The earlier one fails after the later one has ended.
+# The link is lost while flushes are under way.
 #
 append_to_file("$order/hold", '');
 $first = held_commit(3);
 $second = held_commit(4);
-ok(ends(4), 'again the later flush ends first');
-append_to_file("$order/3.fails", '');
+$alpha->safe_psql('postgres', "ALTER SYSTEM SET tandem.link_options = 'beta: compression=lz4'");
+$alpha->reload; # it is opened again for that
+ok(wait_for_state($alpha, 'stalled'), 'the primary has lost its link');
+ok(!$first->done && !$second->done, 'neither commit is acknowledged');
+unlink "$order/hold" or die $!;
+unlink "$order/4" or die $!;
 unlink "$order/3" or die $!;
+ok($first->finish, 'they end, the link is opened again: the one commit is acknowledged');
+ok($second->finish, 'and the other');
+ok(wait_for_state($alpha, 'in sync'), 'in sync again');
+
+#
+# The earlier one fails after the later one has ended.
+#
+append_to_file("$order/hold", '');
+$first = held_commit(5);
+$second = held_commit(6);
+ok(ends(6), 'again the later flush ends first');
+append_to_file("$order/5.fails", '');
+unlink "$order/5" or die $!;
 my $panic = qr/PANIC: +could not fsync a WAL segment: Input\/output error/;
 ok(wait_for_it(sub { slurp_file($beta->logfile) =~ $panic }),
 	'the earlier one fails: the standby stops');

@@ -97,6 +97,9 @@ say(text)
 ok(alpha.state() == "alone" and cluster.writes(), "alpha goes on: there are two primaries")
 cluster.gap(begin, 1, "at alpha's site the path cut is not noticed")
 
+term = beta.status().get("record", {}).get("term", 0)
+ok(term > alpha.status().get("record", {}).get("term", 0), "beta's term is the higher one")
+
 # The path is back.  The majority is at alpha's site: it has promised higher terms meanwhile, so whether
 # beta goes on or alpha comes back is decided by an election.  One of them follows, and keeps what it alone has.
 bed.restore()
@@ -104,5 +107,7 @@ ok(cluster.wait(lambda: streams(alpha, beta) or streams(beta, alpha), "one follo
    "the path is back: one follows the other, one primary")
 ok("WARNING" not in shown(), "the warning is gone")
 winner, loser = (beta, alpha) if streams(alpha, beta) else (alpha, beta)
+ok(winner.status().get("record", {}).get("term", 0) >= term, "not in a lower term than the one that was highest")
+ok(cluster.writes(), "and commits go on")
 ok(f"which \"{winner.name}\" does not have, is kept in" in loser.events(), "what only the other one had is kept aside")
 done()

@@ -92,29 +92,19 @@ on_start(sd_bus_message *m, void *user, sd_bus_error *error)
 }
 
 static int
-get_group(sd_bus *b, const char *path, const char *interface, const char *property,
-		  sd_bus_message *reply, void *user, sd_bus_error *error)
+get_property(sd_bus *b, const char *path, const char *interface, const char *property,
+			 sd_bus_message *reply, void *user, sd_bus_error *error)
 {
-	(void) b;
-	(void) path;
-	(void) interface;
-	(void) property;
-	(void) user;
-	(void) error;
-	return sd_bus_message_append(reply, "s", "/");
-}
+	const char *value = "/"; /* ControlGroup */
 
-static int
-get_state(sd_bus *b, const char *path, const char *interface, const char *property,
-		  sd_bus_message *reply, void *user, sd_bus_error *error)
-{
 	(void) b;
 	(void) path;
 	(void) interface;
-	(void) property;
 	(void) user;
 	(void) error;
-	return sd_bus_message_append(reply, "s", late > 0 && late-- > 0 ? "active" : "failed");
+	if (strcmp(property, "ActiveState") == 0)
+		value = late > 0 && late-- > 0 ? "active" : "failed";
+	return sd_bus_message_append(reply, "s", value);
 }
 
 static const sd_bus_vtable manager_table[] = {
@@ -127,11 +117,11 @@ static const sd_bus_vtable manager_table[] = {
 	SD_BUS_VTABLE_END};
 
 static const sd_bus_vtable unit_table[] = {SD_BUS_VTABLE_START(0),
-										   SD_BUS_PROPERTY("ControlGroup", "s", get_group, 0, 0),
+										   SD_BUS_PROPERTY("ControlGroup", "s", get_property, 0, 0),
 										   SD_BUS_VTABLE_END};
 
 static const sd_bus_vtable state_table[] = {SD_BUS_VTABLE_START(0),
-											SD_BUS_PROPERTY("ActiveState", "s", get_state, 0, 0),
+											SD_BUS_PROPERTY("ActiveState", "s", get_property, 0, 0),
 											SD_BUS_VTABLE_END};
 
 static _Noreturn void

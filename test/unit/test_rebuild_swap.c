@@ -21,6 +21,7 @@
 
 #include "rebuild_files.h"
 #include "report.h"
+#include "shell.h"
 
 #define COPY UINT64_C(0xabc)
 
@@ -52,20 +53,7 @@ WRAP(int, symlink, (const char *a, const char *b), (a, b))
 WRAP(int, mkdir, (const char *a, mode_t m), (a, m))
 WRAP(int, fsync, (int fd), (fd))
 
-static void
-shell(const char *format, ...)
-{
-	char script[4096];
-	char command[4200];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(script, sizeof(script), format, args);
-	va_end(args);
-	snprintf(command, sizeof(command), "cd %s && { %s; }", top, script);
-	if (system(command) != 0)
-		fail_msg("%s", command);
-}
+#define shell(...) shell_in(top, __VA_ARGS__)
 
 /* An old copy and a complete new one, with WAL and a tablespace elsewhere. */
 static void

@@ -25,26 +25,14 @@
 #include "rebuild_files.h"
 #include "report.h"
 #include "rights.h"
+#include "shell.h"
 
 #define USER "nobody"
 
 static char top[] = "/tmp/tandem-rights-XXXXXX";
 static Config config;
 
-static void
-shell(const char *format, ...)
-{
-	char script[4096];
-	char command[4200];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(script, sizeof(script), format, args);
-	va_end(args);
-	snprintf(command, sizeof(command), "cd %s && { %s; }", top, script);
-	if (system(command) != 0)
-		fail_msg("%s", command);
-}
+#define shell(...) shell_in(top, __VA_ARGS__)
 
 static const char *
 in_top(const char *name)
