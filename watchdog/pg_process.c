@@ -444,12 +444,17 @@ pg_postmaster_was_ready(const PgPlace *place)
 	return line != NULL && strncmp(line, "ready", 5) == 0;
 }
 
+/*
+ * To ask with the rights of the database's user is to be told EPERM: there is such a process.  One
+ * that is dead and not reaped counts, as it does for PostgreSQL.
+ */
 bool
 pg_postmaster_file_is_stale(const PgPlace *place)
 {
 	long pid = labs(read_pid(place));
 
-	return pid > 0 && kill((pid_t) pid, 0) == 0 && !is_alive_in((pid_t) pid, place);
+	return pid > 0 && (kill((pid_t) pid, 0) == 0 || errno == EPERM) &&
+		   !is_alive_in((pid_t) pid, place);
 }
 
 int

@@ -26,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define QUICK_TICK     20000 /* us: something is about to happen */
@@ -206,6 +207,10 @@ on_death(sd_event_source *source, int fd, uint32_t events, void *arg)
 	(void) fd;
 	(void) events;
 	p->now = lease_file_now();
+	/* It is our child, too, if we have started it and then ourselves anew (reload).  A child that is
+	 * not reaped keeps its pid, and with it postmaster.pid and a unit's PIDFile in force. */
+	if (p->server == NULL || program_pid(p->server) != p->pid)
+		(void) waitpid(p->pid, NULL, WNOHANG);
 	if (!asked)
 		postgres_told(p, "stop", "the postmaster (process %d) has died", (int) p->pid);
 	lost_postmaster(p);

@@ -494,5 +494,7 @@ program_kill(Program *program)
 		for (int i = 0; i < 20 && waitpid(program->pid, NULL, WNOHANG) == 0; i++)
 			usleep(500);
 	}
+	else
+		(void) waitpid(program->pid, NULL, WNOHANG); /* it may have ended by itself */
 	program_free(program);
 }

@@ -13,14 +13,18 @@
 
 #include <errno.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "follow.h"
 #include "pg_file.h"
+#include "pg_process.h"
 #include "program.h"
 #include "rebuild_files.h"
 #include "report.h"
@@ -156,6 +160,52 @@ test_directory_of_the_log_is_a_link(void **state)
 	check_untouched();
 }
 
+/* A pid that a process of the user's has now, which is no server there: PostgreSQL would not start. */
+static void
+test_pid_of_another_process(void **state)
+{
+	const struct passwd *pw = getpwnam(USER);
+	PgPlace place = {.path = config.data_directory};
+	int ready[2];
+	char x;
+	pid_t other;
+
+	(void) state;
+	assert_int_equal(pipe(ready), 0);
+	other = fork();
+	assert_true(other >= 0);
+	if (other == 0)
+	{
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0 || write(ready[1], "x", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &x, 1), 1);
+	close(ready[0]);
+	shell("echo %d >data/postmaster.pid; chown " USER " data/postmaster.pid", (int) other);
+	assert_true(pg_place_look(&place));
+	{
+		RIGHTS_OF_DATABASE;
+
+		assert_true(pg_postmaster_file_is_stale(&place));
+		kill(other, SIGKILL); /* not allowed, and so nothing happens */
+		assert_int_equal(errno, EPERM);
+	}
+	/* dead, and not reaped: as the child of a tandemd that was another program meanwhile */
+	kill(other, SIGKILL);
+	assert_int_equal(waitid(P_PID, (id_t) other, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
+	{
+		RIGHTS_OF_DATABASE;
+
+		assert_true(pg_postmaster_file_is_stale(&place));
+	}
+	assert_int_equal(waitpid(other, NULL, 0), other);
+	assert_false(pg_postmaster_file_is_stale(&place)); /* this PostgreSQL sees by itself */
+}
+
 static int
 begin(void **state)
 {
@@ -195,6 +245,7 @@ main(void)
 		cmocka_unit_test_setup(test_saved_file_is_not_put_elsewhere, make),
 		cmocka_unit_test_setup(test_seed, make),
 		cmocka_unit_test_setup(test_directory_of_the_log_is_a_link, make),
+		cmocka_unit_test_setup(test_pid_of_another_process, make),
 	};
 
 	alarm(60);
