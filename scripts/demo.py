@@ -194,9 +194,9 @@ class Story:
         self.event("host killed", alpha.crash, lambda: c.wait_primary(beta))
         self.heading("alpha boots: it becomes beta's standby by itself")
         self.restored("in sync again", alpha.boot, beta)
-        booted = now()  # tandemd runs since then at the latest
         # For the time of a lease a node that was restarted votes for nobody new, itself included.
-        time.sleep(max(0, 5.5 - (now() - booted)))
+        self.need(c.wait(lambda: beta.status().get("failover", {}).get("possible"), "a failover is possible"),
+                  "a failover is possible")
 
         self.heading("Switchover, back to alpha")
         self.event("switchover", lambda: beta.ctl("switchover"),

@@ -34,6 +34,8 @@ ask_voters(Ctx *c, FsmMsgType type)
 	x->best = x->d.rec;
 	x->deadline = c->now + c->cfg->timing.heartbeat * 3 / 2;
 	memset(x->waits, 0, sizeof(x->waits));
+	if (type == FSM_M_PREVOTE)
+		fsm_fence_vote_asked(c);
 	for (int n = 0; n < c->cfg->nnodes; n++)
 	{
 		if (((c->cfg->voters | (1u << c->cfg->self)) & (1u << n)) == 0)
@@ -219,6 +221,14 @@ answer(Ctx *c, const FsmMsg *m, FsmState state)
 		x->yes |= 1u << m->from;
 	x->waits[m->from] = m->wait > 0 ? c->now + m->wait : 0;
 	weigh(c);
+}
+
+/* A power-off was confirmed: nobody, this node's own voter included, need wait for that grant now. */
+void
+candidate_fenced(Ctx *c)
+{
+	if (c->x->state == FSM_PREVOTE)
+		ask_voters(c, FSM_M_PREVOTE);
 }
 
 void

@@ -149,7 +149,14 @@ fsm_fence_want(Ctx *c, int node)
 	a->seq = x->fence_seq;
 }
 
-/* The agent's answer. */
+/*
+ * The agent's answer.
+ *
+ * Confirmed, it may be the vote that is missing.  Whoever waits for one goes on in this very step: a
+ * primary may not have until its next heartbeat, because with two voters its lease has not been
+ * renewed since the peer fell silent, most of it went by until the agent was asked, and the agent
+ * took its time.
+ */
 void
 fsm_fence_result(Ctx *c, const FsmInput *in)
 {
@@ -162,38 +169,64 @@ fsm_fence_result(Ctx *c, const FsmInput *in)
 	x->fencing = false;
 	x->fenced = in->ok;
 	x->fence_failed = !in->ok;
-	if (in->ok)
-		x->retry_at = c->now;
+	if (!in->ok)
+		return;
+	x->retry_at = c->now;
+	if (!fsm_fence_two_voters(c->cfg))
+		return;
+	if (IN_STATE(x, FSM_HOLDER))
+		holder_store(c);
+	candidate_fenced(c);
+}
+
+/* The peer, for one of two voters; else FSM_NOBODY. */
+static int
+other_voter(const FsmConfig *cfg)
+{
+	for (int n = 0; n < cfg->nnodes; n++)
+		if (is_other_voter(cfg, n))
+			return n;
+	return FSM_NOBODY;
+}
+
+/* PREVOTE goes out: from when on has the peer been asked in vain? */
+void
+fsm_fence_vote_asked(Ctx *c)
+{
+	int peer = other_voter(c->cfg);
+
+	if (peer >= 0 && c->x->vote_asked <= c->x->heard_of[peer])
+		c->x->vote_asked = c->now;
 }
 
 /*
  * With two voters: is the peer's silence in the way?  Of a copy that may claim, as far as is known:
  * one that is in the record, or whose taking over was confirmed, by an operator or by
  * confirm_timeout (rule 22).
+ *
+ * Silence alone says little of a peer that has had nothing to say, as when both have just started:
+ * it is powered off only after it has not answered for a heartbeat.  A primary asks with every STORE.
  */
 void
 fsm_fence_tick(Ctx *c)
 {
 	Fsm *x = c->x;
-	int peer;
+	int peer = other_voter(c->cfg);
 
-	if (!c->cfg->fence || !fsm_fence_two_voters(c->cfg) || x->paused)
+	if (!c->cfg->fence || peer < 0 || x->paused)
 		return;
 	if (x->fencing && c->now - x->fence_asked > FENCE_PATIENCE)
 	{
 		void_fence(x);
 		x->fence_failed = true;
 	}
-	for (peer = 0; peer < c->cfg->nnodes; peer++)
-		if (peer != c->cfg->self && (c->cfg->voters & (1u << peer)) != 0)
-			break;
 	if (c->now - x->heard_of[peer] < fsm_suspicion(c->cfg))
 		return;
 	/* a primary that is alone needs that vote as well, before its lease ends */
 	if (x->state == FSM_ALONE && c->now - x->heard_of[peer] >= c->cfg->peer_timeout)
 		fsm_fence_want(c, peer);
 	if (x->state == FSM_LEAVING ||
-		(x->state == FSM_PREVOTE &&
+		(x->state == FSM_PREVOTE && c->now - x->vote_asked >= c->cfg->timing.heartbeat &&
 		 (x->lossy || fsm_rec_names(&x->best, c->cfg->self, x->d.copy_id))))
 		fsm_fence_want(c, peer);
 }

@@ -456,8 +456,9 @@ typedef struct Fsm
 	bool fenced;
 	bool fence_failed; /* the agent was asked in vain since the node was heard */
 	FsmTime fence_asked;
-	uint32_t forced; /* rule 21 b */
-	bool solo;       /* rule 20 */
+	FsmTime vote_asked; /* the first PREVOTE since the other of two voters was heard */
+	uint32_t forced;    /* rule 21 b */
+	bool solo;          /* rule 20 */
 } Fsm;
 
 /* ---------- functions ---------- */

@@ -70,6 +70,7 @@ extern void candidate_start(Ctx *c);
 extern void candidate_give_up(Ctx *c);
 extern void candidate_prevote_reply(Ctx *c, const FsmMsg *m);
 extern void candidate_vote_reply(Ctx *c, const FsmMsg *m);
+extern void candidate_fenced(Ctx *c);
 extern void candidate_hint(Ctx *c, const FsmMsg *m);
 extern void candidate_operator(Ctx *c, const FsmInput *in);
 
@@ -109,6 +110,7 @@ extern void fsm_fence_contact(Ctx *c, int with);
 extern void fsm_fence_contacted(Ctx *c, const FsmMsg *m);
 extern void fsm_fence_want(Ctx *c, int node);
 extern void fsm_fence_result(Ctx *c, const FsmInput *in);
+extern void fsm_fence_vote_asked(Ctx *c);
 extern void fsm_fence_tick(Ctx *c);
 
 #endif /* TANDEM_FSM_INTERNAL_H */

@@ -813,11 +813,8 @@ asks_for_fence(Node *n)
 static void
 fence_answers(Node *n, bool ok)
 {
-	FsmInput in = {.type = FSM_I_FENCE};
+	FsmInput in = {.type = FSM_I_FENCE, .node = n->x.fence_node, .seq = n->x.fence_seq, .ok = ok};
 
-	in.node = n->x.fence_node;
-	in.seq = n->x.fence_seq;
-	in.ok = ok;
 	step(n, &in);
 }
 
@@ -831,10 +828,15 @@ test_dr_fence(void)
 	timer(&n, 5 * SEC);
 	check(asks_for_fence(&n), "dr and fence: after confirm_timeout the primary's host is");
 	fence_answers(&n, true);
-	for (int k = 0; k < 8 && n.x.state != FSM_PROMOTE; k++)
-		timer(&n, 300 * MS);
 	check(n.x.state == FSM_PROMOTE && n.x.cur.lossy && n.x.forced == 0,
-		  "dr and fence: confirmed off, the node claims, and the record says lossy");
+		  "dr and fence: confirmed off, the node claims at once, and the record says lossy");
+	n.x.fenced = false;
+	n.x.fencing = true;
+	timer(&n, n.x.lease_until - n.now - 2 * MS);
+	n.now += MS; /* the next heartbeat comes too late */
+	fence_answers(&n, true);
+	check(n.x.lease_until == n.now + n.cfg.timing.validity,
+		  "rule 19: confirmed off before the lease ends, it is renewed at once");
 
 	start_dr_pair(&n, 1, false);
 	timer(&n, 5 * SEC);
@@ -845,6 +847,8 @@ test_dr_fence(void)
 		  "dr and fence: a primary that was off may not power off who may have taken over");
 	start_dr_pair(&n, 0, false);
 	n.cfg.any_dr = false;
+	timer(&n, 200 * MS);
+	check(!find(&n, FSM_A_FENCE, -1), "fence: not before the other had time to answer");
 	check(asks_for_fence(&n), "profile ha: alone in the chosen record it may");
 
 	start_dr_pair(&n, 1, true);
