@@ -113,6 +113,21 @@ def private_kb(pid):
         return 0
 
 
+def remove_shared_memory(data):
+    """A postmaster that was killed leaves a segment, named in line 7 of its postmaster.pid
+    (an int that was printed as unsigned long), for the next start in that directory."""
+    try:
+        with open(os.path.join(data, "postmaster.pid"), encoding="ascii") as f:
+            key, number = map(int, f.read().split("\n")[6].split())
+        with open("/proc/sysvipc/shm", encoding="ascii") as f:
+            segments = [line.split() for line in f.read().splitlines()[1:]]
+    except (OSError, ValueError, IndexError):  # it ended in good order, or never came so far
+        return
+    for segment in segments:
+        if (int(segment[0]) ^ key) & 0xFFFFFFFF == 0 and int(segment[1]) == number and segment[6] == "0":
+            subprocess.run(["ipcrm", "-m", segment[1]], check=False)
+
+
 # --------------------------------------------------------------------- servers
 
 
@@ -171,6 +186,7 @@ class Server:
                 self.process.kill()
                 self.process.wait()
         self.process = None
+        remove_shared_memory(self.data)
 
     def client(self, program, *arguments, options="", **keywords):
         """Runs a client program of PostgreSQL on this server; options are for PGOPTIONS."""

@@ -49,7 +49,9 @@ set_up() {
 	mkdir -p "$work/src/build" "$work/tmp"
 	copy_checkout "$work/src"
 	chown -R postgres: "$work"
-	chmod 700 "$work"
+	# Root's, but for what user postgres makes there: tandemd takes no state_directory below another user's.
+	chown root:postgres "$work" "$work/tmp"
+	chmod 1770 "$work" "$work/tmp"
 }
 
 # Copies what belongs to the project, committed or not, and nothing that was built.
@@ -170,13 +172,15 @@ all_ended() {
 	done
 }
 
-# A server that was killed leaves a shared memory segment, named in its postmaster.pid.
+# A server that was killed leaves a shared memory segment, named in its postmaster.pid. (The key is
+# an int that was printed as unsigned long.)
 remove_shared_memory() {
 	local file key id
 
 	find "$1" -name postmaster.pid -type f 2>/dev/null | while read -r file; do
 		read -r key id < <(sed -n 7p "$file") || continue
-		awk -v key="$key" -v id="$id" '$1 == key && $2 == id && $7 == 0 { print id }' \
+		awk -v key="$((key & 0xffffffff))" -v id="$id" '
+			$1 + ($1 < 0 ? 4294967296 : 0) == key && $2 == id && $7 == 0 { print id }' \
 			/proc/sysvipc/shm | xargs -r -n 1 ipcrm -m
 	done
 }

@@ -51,6 +51,7 @@ sub kill_host
 	die 'a killed server process is still there' if grep { kill(0, $_) } $postmaster, @children;
 	let_flushes_go();
 	$node->{_pid} = undef;
+	remove_shared_memory($node);
 	unlink $node->data_dir . '/postmaster.pid';
 	return;
 }

@@ -48,6 +48,7 @@ use warnings FATAL => 'all';
 use Exporter 'import';
 use FindBin;
 use IPC::Run;
+use IPC::SysV qw(IPC_RMID);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -57,7 +58,7 @@ our @EXPORT = qw(
   make_primary make_standby start_psql
   wait_until wait_for_state wait_for_link wait_for_receiver wait_for_replay
   wait_until_held held_commits is_same_data query_row
-  walreceiver_pid freeze thaw
+  walreceiver_pid freeze thaw remove_shared_memory
   start_load crc_line
 );
 
@@ -416,6 +417,12 @@ sub held_commits
 
 SIGSTOP and SIGCONT.  What is frozen at the end of the test is thawed.
 
+=item remove_shared_memory($node)
+
+A server that was killed leaves a segment of System V shared memory, which only its next start in
+that data directory removes.  At the end of the test this is done for all nodes; a test that
+removes the postmaster.pid of a killed server calls it before that.
+
 =cut
 
 sub walreceiver_pid
@@ -440,6 +447,25 @@ sub thaw
 
 	kill('CONT', $pid);
 	delete $frozen{$pid};
+	return;
+}
+
+# Its key and id are in line 7 of postmaster.pid; the key is an int that was printed as unsigned long.
+sub remove_shared_memory
+{
+	my ($node) = @_;
+	my $file = $node->data_dir . '/postmaster.pid';
+
+	return if !-e $file;
+	my ($key, $id) = split ' ', (split /\n/, slurp_file($file))[6] // '';
+	return if !defined $id;
+	foreach my $line (split /\n/, slurp_file('/proc/sysvipc/shm'))
+	{
+		my ($its_key, $its_id, undef, undef, undef, undef, $attached) = split ' ', $line;
+
+		shmctl($id, IPC_RMID, 0)
+		  if $its_id eq $id && $attached eq '0' && ($its_key & 0xffffffff) == ($key & 0xffffffff);
+	}
 	return;
 }
 
@@ -555,6 +581,7 @@ END
 	kill('CONT', keys %frozen) if %frozen;
 	eval { $_->end } foreach @running;
 	$_->stop('immediate', fail_ok => 1) foreach @nodes;
+	remove_shared_memory($_) foreach @nodes;
 	$? = $status;
 }
 

@@ -216,6 +216,9 @@ bed_open(Bed *b)
 {
 	char error[1000];
 
+	/* servers that are killed leave shared memory: here it goes with this process and its children */
+	if (unshare(CLONE_NEWIPC) != 0)
+		fail_msg("unshare: %s", strerror(errno));
 	memset(b, 0, sizeof(*b));
 	strcpy(b->top, "/tmp/tandem-pg-XXXXXX");
 	assert_non_null(mkdtemp(b->top));
