@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "ctl.h"
+#include "own_dir.h"
 #include "store.h"
 
 typedef enum Verdict
@@ -110,6 +111,26 @@ check_state(const Config *c)
 		show(WARN, "there is no copy of the database here yet: tandemctl seed");
 	if (d.rebuilding)
 		show(WARN, "a rewind or seed is not complete");
+}
+
+/* tandemd does not start otherwise, and makes the one that is missing. */
+static void
+check_directory(const char *setting, const char *path)
+{
+	char error[OWN_DIR_ERROR];
+
+	switch (own_dir_check(setting, path, error, sizeof(error)))
+	{
+		case OWN_DIR_SAFE:
+			show(OK, "%s \"%s\" is safe from others", setting, path);
+			break;
+		case OWN_DIR_MISSING:
+			show(WARN, "%s", error);
+			break;
+		case OWN_DIR_UNSAFE:
+			show(FAIL, "%s", error);
+			break;
+	}
 }
 
 static void
@@ -293,6 +314,8 @@ ctl_check(const Config *c)
 	show(OK, "\"%s\" is read, for node %s", c->path, c->node[c->self].name);
 	check_file(c);
 	check_key(c);
+	check_directory("state_directory", c->state_directory);
+	check_directory("run_directory", c->run_directory);
 	check_state(c);
 	check_postgres(c);
 	check_others(c);

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "own_dir.h"
 
 #define FULL_RETRY      INT64_C(10000000) /* us: how often a full disk is handed over from */
 #define HAND_OVER_LIMIT INT64_C(20000000) /* us: when the host goes down */
@@ -655,21 +656,19 @@ signalled(sd_event_source *source, const struct signalfd_siginfo *si, void *user
 /* ---------- start ---------- */
 
 static bool
-make_run_directory(const Config *c, char *error, size_t size)
+make_directory(const char *setting, const char *path, mode_t mode, char *error, size_t size)
 {
-	if (mkdir(c->run_directory, 0755) != 0 && errno != EEXIST)
-		return failed(error, size, "could not make \"%s\": %s", c->run_directory, strerror(errno));
-	return true;
+	if (mkdir(path, mode) != 0 && errno != EEXIST)
+		return failed(error, size, "could not make \"%s\": %s", path, strerror(errno));
+	return own_dir_check(setting, path, error, size) == OWN_DIR_SAFE;
 }
 
-/* It may be new: on a voter that is to be re-admitted. */
+/* The one of the state may be new: on a voter that is to be re-admitted. */
 static bool
-make_state_directory(const Config *c, char *error, size_t size)
+make_directories(const Config *c, char *error, size_t size)
 {
-	if (mkdir(c->state_directory, 0700) != 0 && errno != EEXIST)
-		return failed(error, size, "could not make \"%s\": %s", c->state_directory,
-					  strerror(errno));
-	return true;
+	return make_directory("run_directory", c->run_directory, 0755, error, size) &&
+		   make_directory("state_directory", c->state_directory, 0700, error, size);
 }
 
 /* One tandemd per node: two would write one lease file and one state. */
@@ -789,9 +788,8 @@ open_all(Manager *m, char *error, size_t size)
 
 	if (boot == 0)
 		return failed(error, size, "could not read /proc/sys/kernel/random/boot_id");
-	if (!make_run_directory(c, error, size) || !make_state_directory(c, error, size) ||
-		!take_lock(m, error, size) || !open_lease(m, error, size) ||
-		!store_read(c, &d, error, size))
+	if (!make_directories(c, error, size) || !take_lock(m, error, size) ||
+		!open_lease(m, error, size) || !store_read(c, &d, error, size))
 		return false;
 	if (d.prom > m->cell.floor)
 		m->cell.floor = d.prom;

@@ -64,6 +64,9 @@ class Node:
             with open(os.path.join(self.etc, file), "w", encoding="utf-8") as f:
                 f.write(text)
         run(["chown", "-R", "postgres:", self.host.disk])
+        # tandemd's state_directory is to be here: root's, but for what user postgres makes.
+        run(["chown", "root:postgres", self.host.disk, os.path.join(self.host.disk, "init.log")])
+        os.chmod(self.host.disk, 0o1775)
 
     def command(self, *argv, **options):
         """A program of PostgreSQL's, as user postgres on this host."""
