@@ -11,11 +11,13 @@ from cluster import *
 AGENT = """#!/bin/sh
 # As a fence agent: nodename and action on standard input; the switch is in the test program.
 cd {power} || exit 1
-cat >in.$$
-node=$(sed -n 's/^nodename=//p' in.$$) action=$(sed -n 's/^action=//p' in.$$)
-mv in.$$ "$(hostname).$node.$action.$$.ask"
+me=$(hostname).$$
+rm -f "$me.answer" # to a process of this number before the host booted
+cat >"$me.in"
+node=$(sed -n 's/^nodename=//p' "$me.in") action=$(sed -n 's/^action=//p' "$me.in")
+mv "$me.in" "$me.$node.$action.ask"
 for i in $(seq 200); do
-	[ ! -e $$.answer ] || exit "$(cat $$.answer)"
+	[ ! -e "$me.answer" ] || exit "$(cat "$me.answer")"
 	sleep 0.05
 done
 echo "no answer from the power switch" >&2
@@ -43,7 +45,7 @@ def switch():
         for name in sorted(os.listdir(power)):
             if not name.endswith(".ask"):
                 continue
-            who, whom, action, number = name.split(".")[:4]
+            who, number, whom, action = name.split(".")[:4]
             host = bed.hosts[whom]
             answer = 1
             if who not in unreachable:
@@ -54,7 +56,7 @@ def switch():
             os.unlink(os.path.join(power, name))
             with open(os.path.join(power, "answer.new"), "w", encoding="ascii") as file:
                 file.write(f"{answer}\n")
-            os.rename(os.path.join(power, "answer.new"), os.path.join(power, f"{number}.answer"))
+            os.rename(os.path.join(power, "answer.new"), os.path.join(power, f"{who}.{number}.answer"))
         time.sleep(0.02)
 
 
