@@ -22,6 +22,7 @@ OBJS = \
 	extension/listen.o \
 	extension/offer.o \
 	extension/pg_tandem.o \
+	extension/priority.o \
 	extension/rcvoffer.o \
 	extension/rcvflush.o \
 	extension/rcvring.o \

@@ -152,7 +152,7 @@ class Server:
         # Not by pg_ctl: as our child it can be ended by its pid whatever happens. Its own
         # session keeps Ctrl-C away from it; it is ended in order.
         with open(self.log, "a", encoding="utf-8") as log:
-            self.process = self.bench.popen(
+            self.process = self.bench.popen_server(
                 [self.bench.bin("postgres"), "-D", self.data],
                 env=self.bench.server_env,
                 space=self.space,
@@ -335,17 +335,27 @@ class Bench:
     def bin(self, program):
         return os.path.join(self.bindir, program)
 
-    def popen(self, command, env=None, space=None, **keywords):
-        """Starts a program; 'space' is a network namespace, and only for root."""
-        identity = self.identity
-        if space is not None:
-            # Both replace themselves by what they start, so the process is still our child.
-            command = ["nsenter", f"--net={space}", "setpriv", "--reuid=postgres",
-                       "--regid=postgres", "--init-groups", "--", *command]
-            identity = {}
+    def popen(self, command, identity=None, **keywords):
+        """Starts a program."""
+        keywords.setdefault("env", self.env)
         keywords.setdefault("stdin", subprocess.DEVNULL)
-        return subprocess.Popen(command, env=env or self.env, cwd=self.work, umask=0o077,
-                                **identity, **keywords)
+        return subprocess.Popen(command, cwd=self.work, umask=0o077,
+                                **(self.identity if identity is None else identity), **keywords)
+
+    def popen_server(self, command, space=None, **keywords):
+        """Starts a server; 'space' is a network namespace, and only for root.
+
+        It may give its processes a better nice value, as with LimitNICE= or
+        AmbientCapabilities=CAP_SYS_NICE of a unit. (A limit cannot be raised everywhere.)
+        """
+        if not self.identity:
+            return self.popen(command, **keywords)
+        # All replace themselves by what they start, so the process is still our child.
+        command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups",
+                   "--inh-caps=+sys_nice", "--ambient-caps=+sys_nice", "--", *command]
+        if space is not None:
+            command = ["nsenter", f"--net={space}", *command]
+        return self.popen(command, identity={}, **keywords)
 
     def run(self, command, env=None, check=True, timeout=60, stdin=subprocess.DEVNULL):
         """Runs a program to its end. A commit without a standby waits for ever, so
@@ -499,6 +509,8 @@ class Bench:
             f"kernel\t{platform.release()}",
             f"disk\t{kind}, 8 kB write and fdatasync {self.fdatasync_us():.0f} us (median), "
             f"slowed by {self.slow_us} us",
+            "nice\t" + ("every server may raise the priority of its processes; core does not"
+                       if self.identity else "no server may raise the priority of its processes"),
             "server\t" + self.run([self.bin("postgres"), "--version"]).stdout.strip(),
             f"pg_tandem\tcommit {git_commit()}, installed library sha256 {digest}",
             f"load\t{load} before the start, {other_load():.0%} of all CPU time busy",

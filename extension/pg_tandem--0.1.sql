@@ -56,6 +56,7 @@ CREATE FUNCTION tandem.get_links(
 	OUT backlog_limit bigint,
 	OUT backlog_time_left interval,
 	OUT pid integer,
+	OUT nice integer,
 	OUT walsender_pid integer,
 	OUT last_error text,
 	OUT transport_reason text,
@@ -84,6 +85,7 @@ CREATE FUNCTION tandem.get_receiver(
 	OUT connects bigint,
 	OUT last_message timestamptz,
 	OUT pid integer,
+	OUT nice integer,
 	OUT last_error text,
 	OUT transport_reason text,
 	OUT rdma_memory bigint,
@@ -226,6 +228,7 @@ COMMENT ON COLUMN tandem.links.backlog_bytes IS 'WAL that the slot keeps for the
 COMMENT ON COLUMN tandem.links.backlog_limit IS 'how much it may keep: max_backlog of the link or max_slot_wal_keep_size, the smaller one; null: no limit';
 COMMENT ON COLUMN tandem.links.backlog_time_left IS 'when the limit is reached if it grows as it does; null if it does not grow';
 COMMENT ON COLUMN tandem.links.pid IS 'link worker';
+COMMENT ON COLUMN tandem.links.nice IS 'its nice value: tandem.nice, or as near to it as RLIMIT_NICE permits';
 COMMENT ON COLUMN tandem.links.walsender_pid IS 'walsender that admitted the standby; idle while the link is up';
 COMMENT ON COLUMN tandem.links.last_error IS 'why the link ended last';
 COMMENT ON COLUMN tandem.links.transport_reason IS 'the RDMA device in use, or why RDMA is not';
@@ -252,6 +255,7 @@ COMMENT ON COLUMN tandem.receiver.flushes IS 'flushes of received WAL by this wa
 COMMENT ON COLUMN tandem.receiver.connects IS 'times the link was opened since the start';
 COMMENT ON COLUMN tandem.receiver.last_message IS 'when the primary was last heard';
 COMMENT ON COLUMN tandem.receiver.pid IS 'walreceiver';
+COMMENT ON COLUMN tandem.receiver.nice IS 'its nice value: tandem.nice, or as near to it as RLIMIT_NICE permits';
 COMMENT ON COLUMN tandem.receiver.last_error IS 'why the link was lost or could not be opened last';
 COMMENT ON COLUMN tandem.receiver.transport_reason IS 'the RDMA device in use, or why RDMA is not';
 COMMENT ON COLUMN tandem.receiver.rdma_memory IS 'bytes of memory registered here for RDMA';

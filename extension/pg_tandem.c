@@ -45,6 +45,7 @@ int tandem_transport;
 char *tandem_rdma_device;
 int tandem_rdma_gid_index;
 int tandem_rdma_poll_us;
+int tandem_nice;
 int tandem_rdma_ring_size;
 
 TandemShared *tandem = NULL;
@@ -311,6 +312,11 @@ define_settings(void)
 		"tandem.capture", "Where WAL is captured for sending.",
 		"At write it is sent while it is being flushed, where that is possible.",
 		&tandem_capture_at, TANDEM_CAPTURE_WRITE, capture_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"tandem.nice", "Nice value of the processes that synchronous commits wait for.",
+		"The link worker and the walreceiver run with it as far as RLIMIT_NICE permits; 0 changes "
+		"nothing.",
+		&tandem_nice, -10, -20, 0, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("tandem.lease_required",
 							 "Acknowledges commits only under a lease of the watchdog.",
 							 "The watchdog then also decides whether commits wait for a standby.",

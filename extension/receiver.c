@@ -773,6 +773,7 @@ receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 		return receive_from_core(conn, buffer, wait_fd);
 
 	*wait_fd = uplink_fd();
+	priority_set(uplink_conn != NULL && uplink_is_open());
 	for (;;)
 	{
 		const char *without_link = NULL;

@@ -227,6 +227,7 @@ end_link(Sender *s, const char *why)
 
 	if (link != NULL)
 		link->latch = NULL;
+	priority_set(false);
 	walfile_close(&s->file);
 	return_entry(s);
 	if (s->set != NULL)
@@ -750,6 +751,7 @@ look_around(Sender *s)
 	}
 
 	exposure_look(now);
+	priority_set(!s->link->async && s->link->state == TANDEM_LINK_STREAMING);
 	if (s->open_again)
 		return "it is opened again with another compression";
 	if (s->link->superseded)

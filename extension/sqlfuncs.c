@@ -136,6 +136,16 @@ put_pid(Row *row, pid_t pid)
 		put(row, Int32GetDatum(pid));
 }
 
+/* The nice value of a process, unless there is none. */
+static void
+put_nice(Row *row, pid_t pid)
+{
+	if (pid == 0)
+		put_null(row);
+	else
+		put(row, Int32GetDatum(priority_of(pid)));
+}
+
 /* The columns about RDMA that both sides have. */
 static void
 put_rdma(Row *row, const TandemRdma *rdma, bool up)
@@ -344,6 +354,7 @@ emit_link(FunctionCallInfo fcinfo, const TandemLink *link, bool in_sync, XLogRec
 	put_text(&row, link->slot_name);
 	put_backlog(&row, link);
 	put_pid(&row, link->pid);
+	put_nice(&row, link->pid);
 	put_pid(&row, up ? link->walsender_pid : 0);
 	put_text(&row, link->last_error);
 	put_rdma(&row, &link->rdma, up);
@@ -448,6 +459,7 @@ tandem_receiver(PG_FUNCTION_ARGS)
 	put(&row, Int64GetDatum(copy.connects));
 	put_time(&row, copy.last_message);
 	put_pid(&row, live ? copy.pid : 0);
+	put_nice(&row, live ? copy.pid : 0);
 	put_text(&row, copy.last_error);
 	put_rdma(&row, &copy.rdma, copy.state == TANDEM_RCV_STREAMING);
 	emit(fcinfo, &row);

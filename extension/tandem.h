@@ -60,6 +60,7 @@ extern char *tandem_rdma_device;
 extern int tandem_rdma_gid_index; /* -1: that of the link's address */
 extern int tandem_rdma_poll_us;   /* us */
 extern int tandem_rdma_ring_size; /* kB */
+extern int tandem_nice; /* of link workers and walreceivers */
 
 extern bool tandem_is_async(const char *name);
 extern bool tandem_async_of_slot(const char *slot, char name[NAMEDATALEN]);
@@ -504,6 +505,10 @@ extern void rdma_show_begin(RdmaShow *show, const LinkConn *conn);
 extern void rdma_show_counters(RdmaShow *show, const LinkConn *conn);
 extern void rdma_show_change(RdmaShow *show, const LinkConn *conn, LinkSwitch change);
 extern void rdma_show_reason(RdmaShow *show, const char *reason);
+
+/* priority.c */
+extern void priority_set(bool raised);
+extern int priority_of(pid_t pid);
 
 /* sendring.c: the primary's side of RDMA, for sender.c. */
 extern int sendring_begin(TandemLink *link, LinkConn *conn);

@@ -40,9 +40,13 @@ set_up() {
 	[ -x "$pg_config" ] || die "there is no $pg_config"
 	bindir=$("$pg_config" --bindir)
 
+	# Servers may raise the priority of their processes, as with LimitNICE= of a unit (tandem.nice).
+	local nice=()
+	setpriv --inh-caps=+sys_nice true 2>/dev/null && nice=(--inh-caps=+sys_nice --ambient-caps=+sys_nice)
+
 	# --default-signal: the shell makes programs in the background ignore SIGINT and SIGQUIT.
 	# shellcheck disable=SC2034
-	as_postgres=(setpriv --reuid=postgres --regid=postgres --init-groups
+	as_postgres=(setpriv --reuid=postgres --regid=postgres --init-groups "${nice[@]}"
 		env -i "--default-signal=INT,QUIT" "PATH=$bindir:$PATH" "LANG=$LANG" "HOME=$work"
 		"TMPDIR=$work/tmp" "PG_CONFIG=$pg_config")
 

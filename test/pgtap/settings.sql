@@ -26,7 +26,8 @@ INSERT INTO wanted VALUES
 ('tandem.lease_required', 'bool', 'postmaster', NULL, NULL, NULL, 'off'),
 ('tandem.watchdog_directory', 'string', 'postmaster', NULL, NULL, NULL, '/run/pg_tandem'),
 ('tandem.link_options', 'string', 'sighup', NULL, NULL, NULL, ''),
-('tandem.fallback', 'bool', 'sighup', NULL, NULL, NULL, 'on');
+('tandem.fallback', 'bool', 'sighup', NULL, NULL, NULL, 'on'),
+('tandem.nice', 'integer', 'sighup', NULL, '-20', '0', '-10');
 
 SELECT plan(3 + 2 * (SELECT count(*) FROM wanted)::int);
 
