@@ -44,6 +44,7 @@ OBJS = \
 	link/frame.o \
 	link/options.o \
 	link/ring.o \
+	link/strip.o \
 	link/switch.o \
 	link/tcp.o \
 	link/tls.o \

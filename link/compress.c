@@ -28,6 +28,7 @@
 #include "port/pg_crc32c.h"
 
 #include "compress.h"
+#include "strip.h"
 
 #define LZ4_DICTIONARY (64 * 1024) /* what a block may refer to */
 
@@ -56,7 +57,8 @@ struct LinkCodec
 	uint8_t *buffer; /* LZ4_DICTIONARY bytes, then the room */
 	uint8_t *raw;    /* room for LINK_COMPRESS_MAX bytes of WAL */
 	size_t kept;     /* lz4: bytes before 'raw' that are the end of the WAL so far */
-	uint64_t cpu;    /* ns */
+	LinkStrip strip;
+	uint64_t cpu; /* ns */
 	uint64_t raw_bytes;
 	uint64_t packed_bytes;
 };
@@ -270,16 +272,20 @@ compress_lz4(LinkCodec *codec, size_t length, uint8_t *to, size_t size)
 }
 
 size_t
-link_codec_compress(LinkCodec *codec, size_t length, uint8_t *to)
+link_codec_compress(LinkCodec *codec, uint64_t lsn, size_t length, uint8_t *to)
 {
 	const size_t size = LINK_MAX_PAYLOAD - LINK_COMPRESS_HEADER;
 	uint64_t begin = cpu_now();
+	uint32_t crc;
+	bool stripped;
 	size_t n;
 
 	if (length == 0 || length > LINK_COMPRESS_MAX)
 		return 0;
-	put32(to, length);
-	put32(to + 4, crc32c(codec->raw, length));
+	crc = crc32c(codec->raw, length);
+	stripped = link_strip(&codec->strip, lsn, codec->raw, length);
+	put32(to, length | (stripped ? LINK_COMPRESS_STRIPPED : 0));
+	put32(to + 4, crc);
 	to += LINK_COMPRESS_HEADER;
 	n = codec->kind == LINK_COMPRESSION_ZSTD ? compress_zstd(codec, length, to, size)
 											 : compress_lz4(codec, length, to, size);
@@ -334,11 +340,12 @@ keep_dictionary(LinkCodec *codec, size_t raw_length)
 }
 
 bool
-link_codec_decompress(LinkCodec *codec, const uint8_t *from, size_t length, const uint8_t **raw,
-					  size_t *raw_length)
+link_codec_decompress(LinkCodec *codec, uint64_t lsn, const uint8_t *from, size_t length,
+					  const uint8_t **raw, size_t *raw_length)
 {
 	uint64_t begin = cpu_now();
 	uint32_t crc;
+	bool stripped;
 	bool good;
 
 	/* a peer that sends what only we do: what there would be no decompressor for */
@@ -346,7 +353,8 @@ link_codec_decompress(LinkCodec *codec, const uint8_t *from, size_t length, cons
 		return false;
 	if (length <= LINK_COMPRESS_HEADER || length > LINK_MAX_PAYLOAD)
 		return false;
-	*raw_length = get32(from);
+	stripped = (get32(from) & LINK_COMPRESS_STRIPPED) != 0;
+	*raw_length = get32(from) & ~LINK_COMPRESS_STRIPPED;
 	crc = get32(from + 4);
 	if (*raw_length == 0 || *raw_length > LINK_COMPRESS_MAX)
 		return false;
@@ -354,10 +362,16 @@ link_codec_decompress(LinkCodec *codec, const uint8_t *from, size_t length, cons
 	length -= LINK_COMPRESS_HEADER;
 	good = codec->kind == LINK_COMPRESSION_ZSTD ? decompress_zstd(codec, from, length, *raw_length)
 												: decompress_lz4(codec, from, length, *raw_length);
-	if (!good || crc32c(codec->raw, *raw_length) != crc)
+	if (!good)
 		return false;
 	if (codec->kind == LINK_COMPRESSION_LZ4)
 		keep_dictionary(codec, *raw_length); /* leaves the room as it is */
+	if (stripped)
+		link_restore(&codec->strip, lsn, codec->raw, *raw_length);
+	else
+		link_strip_skip(&codec->strip, lsn, codec->raw, *raw_length);
+	if (crc32c(codec->raw, *raw_length) != crc)
+		return false;
 	*raw = codec->raw;
 	codec->raw_bytes += *raw_length;
 	codec->packed_bytes += length + LINK_COMPRESS_HEADER;

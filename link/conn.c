@@ -184,7 +184,8 @@ link_next(LinkConn *conn, LinkHeader *header, const uint8_t **payload)
 	/* the owner sees WAL as it was before */
 	if (header->type != LINK_WAL || conn->codec == NULL)
 		return LINK_DECODE_BAD_FLAGS;
-	if (!link_codec_decompress(conn->codec, *payload, header->length, payload, &length))
+	if (!link_codec_decompress(conn->codec, header->lsn, *payload, header->length, payload,
+							   &length))
 		return LINK_DECODE_BAD_PAYLOAD;
 	in->start += LINK_HEADER_SIZE + wire_length;
 	header->length = length;
@@ -224,7 +225,8 @@ link_wal_end(LinkConn *conn, LinkHeader *header, size_t length)
 {
 	if (conn->codec != NULL)
 	{
-		length = link_codec_compress(conn->codec, length, link_frame_begin(conn, LINK_MAX_PAYLOAD));
+		length = link_codec_compress(conn->codec, header->lsn, length,
+									 link_frame_begin(conn, LINK_MAX_PAYLOAD));
 		if (length == 0)
 		{
 			snprintf(conn->error, sizeof(conn->error), "could not compress WAL");

@@ -299,6 +299,7 @@ fuzz_compressed(Rng *rng)
 	LinkCodec *in = link_codec_create(kind, false, 0);
 	uint32_t frames = 1 + below(rng, 4);
 	uint32_t damaged = below(rng, frames + 1); /* perhaps none */
+	uint64_t lsn = below(rng, 1 << 20);
 
 	for (uint32_t i = 0; i < frames; i++)
 	{
@@ -313,7 +314,7 @@ fuzz_compressed(Rng *rng)
 		for (size_t at = 256; at < length; at++)
 			wal[at] = wal[at - (1 + at % 256)];
 		memcpy(link_codec_room(out), wal, length);
-		n = link_codec_compress(out, length, packed);
+		n = link_codec_compress(out, lsn, length, packed);
 		RULE(n > LINK_COMPRESS_HEADER && n <= LINK_MAX_PAYLOAD);
 		if (i == damaged)
 		{
@@ -335,7 +336,7 @@ fuzz_compressed(Rng *rng)
 		}
 		copy = malloc(n > 0 ? n : 1);
 		memcpy(copy, packed, n);
-		good = link_codec_decompress(in, copy, n, &raw, &raw_length);
+		good = link_codec_decompress(in, lsn, copy, n, &raw, &raw_length);
 		free(copy);
 		if (good)
 		{
@@ -941,7 +942,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			const uint8_t *raw;
 			size_t length;
 
-			(void) link_codec_decompress(in, data + 2, size - 2, &raw, &length);
+			(void) link_codec_decompress(in, 0, data + 2, size - 2, &raw, &length);
 			link_codec_destroy(in);
 			break;
 		}

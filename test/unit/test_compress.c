@@ -15,6 +15,8 @@
 
 static const LinkCompression kinds[] = {LINK_COMPRESSION_LZ4, LINK_COMPRESSION_ZSTD};
 
+#define LSN          0x3000028 /* what is in the frames is no WAL; that is in walk_strip.c */
+
 #define EACH_KIND(i) (size_t i = 0; i < 2; i++)
 
 /* Something like WAL: much of it repeats, some of it does not. */
@@ -58,9 +60,9 @@ test_round_trip(void **state)
 
 				fill(wal, length, &seed);
 				memcpy(link_codec_room(out), wal, length);
-				n = link_codec_compress(out, length, packed);
+				n = link_codec_compress(out, LSN, length, packed);
 				assert_true(n > LINK_COMPRESS_HEADER && n <= LINK_MAX_PAYLOAD);
-				assert_true(link_codec_decompress(in, packed, n, &raw, &raw_length));
+				assert_true(link_codec_decompress(in, LSN, packed, n, &raw, &raw_length));
 				assert_int_equal(raw_length, length);
 				assert_memory_equal(raw, wal, length);
 			}
@@ -96,16 +98,16 @@ test_context_is_kept(void **state)
 				wal[k] = (uint8_t) (seed >> 16);
 			}
 			memcpy(link_codec_room(out), wal, sizeof(wal));
-			first = link_codec_compress(out, sizeof(wal), packed);
+			first = link_codec_compress(out, LSN, sizeof(wal), packed);
 			assert_true(first >= sizeof(wal)); /* noise */
 
 			/* other short frames lie in between */
 			for (int k = 0; k < 50; k++)
 			{
 				memset(link_codec_room(out), k, 20);
-				assert_true(link_codec_compress(out, 20, packed) > 0);
+				assert_true(link_codec_compress(out, LSN, 20, packed) > 0);
 				memcpy(link_codec_room(out), wal, sizeof(wal));
-				n = link_codec_compress(out, sizeof(wal), packed);
+				n = link_codec_compress(out, LSN, sizeof(wal), packed);
 			}
 			assert_true(n < first / 8);
 			link_codec_destroy(out);
@@ -138,9 +140,9 @@ test_noise_fits(void **state)
 					seed = seed * 1103515245 + 12345;
 					room[k] = (uint8_t) (seed >> 16);
 				}
-				n = link_codec_compress(out, LINK_COMPRESS_MAX, packed);
+				n = link_codec_compress(out, LSN, LINK_COMPRESS_MAX, packed);
 				assert_true(n > 0 && n <= LINK_MAX_PAYLOAD);
-				assert_true(link_codec_decompress(in, packed, n, &raw, &raw_length));
+				assert_true(link_codec_decompress(in, LSN, packed, n, &raw, &raw_length));
 				assert_int_equal(raw_length, LINK_COMPRESS_MAX);
 			}
 			link_codec_destroy(out);
@@ -166,7 +168,7 @@ test_damage_is_noticed(void **state)
 			size_t n;
 
 			memcpy(link_codec_room(out), wal, sizeof(wal));
-			n = link_codec_compress(out, sizeof(wal), packed);
+			n = link_codec_compress(out, LSN, sizeof(wal), packed);
 			link_codec_destroy(out);
 			for (size_t bit = 0; bit < 8 * n; bit++)
 			{
@@ -176,7 +178,7 @@ test_damage_is_noticed(void **state)
 
 				packed[bit / 8] ^= 1 << (bit % 8);
 				/* a bit of the codec's own that means nothing may be wrong */
-				if (link_codec_decompress(in, packed, n, &raw, &raw_length))
+				if (link_codec_decompress(in, LSN, packed, n, &raw, &raw_length))
 				{
 					assert_int_equal(raw_length, sizeof(wal));
 					assert_memory_equal(raw, wal, sizeof(wal));
@@ -190,7 +192,7 @@ test_damage_is_noticed(void **state)
 				const uint8_t *raw;
 				size_t raw_length;
 
-				assert_false(link_codec_decompress(in, packed, cut, &raw, &raw_length));
+				assert_false(link_codec_decompress(in, LSN, packed, cut, &raw, &raw_length));
 				link_codec_destroy(in);
 			}
 		}
@@ -231,9 +233,9 @@ test_long_distance(void **state)
 					to[k] = (uint8_t) (seed >> 16);
 				}
 			}
-			n = link_codec_compress(out, 1000 * row, packed);
+			n = link_codec_compress(out, LSN, 1000 * row, packed);
 			assert_true(n > 0);
-			assert_true(link_codec_decompress(in, packed, n, &raw, &raw_length));
+			assert_true(link_codec_decompress(in, LSN, packed, n, &raw, &raw_length));
 			assert_int_equal(raw_length, 1000 * row);
 			assert_memory_equal(raw, link_codec_room(out), raw_length);
 		}
@@ -286,8 +288,8 @@ test_bombs(void **state)
 		in = link_codec_create(LINK_COMPRESSION_ZSTD, false, 0);
 		for (int i = 0; i < 4; i++)
 			packed[i] = (uint8_t) (claim >> (8 * i));
-		assert_false(
-			link_codec_decompress(in, packed, LINK_COMPRESS_HEADER + out.pos, &raw, &raw_length));
+		assert_false(link_codec_decompress(in, LSN, packed, LINK_COMPRESS_HEADER + out.pos, &raw,
+										   &raw_length));
 	}
 #if !defined(__SANITIZE_ADDRESS__)
 	assert_true(memory_kb() - before < (1024 << (LINK_ZSTD_WINDOW_LOG - 20)) + 4 * 1024);

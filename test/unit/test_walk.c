@@ -548,6 +548,9 @@ main(void)
 		cmocka_unit_test(test_timelines),      cmocka_unit_test(test_read_failures),
 		cmocka_unit_test(test_stuck),          cmocka_unit_test(test_long_record_is_cheap),
 		cmocka_unit_test(test_longest_record), cmocka_unit_test(test_stop_names),
+		cmocka_unit_test(test_strip_as_sent),  cmocka_unit_test(test_strip_anywhere),
+		cmocka_unit_test(test_strip_damaged),  cmocka_unit_test(test_strip_zeros),
+		cmocka_unit_test(test_strip_stranger),
 	};
 
 	return cmocka_run_group_tests(tests, load_everything, NULL);

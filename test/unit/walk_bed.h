@@ -115,4 +115,11 @@ extern void test_crc_collision(void **arg);
 extern void test_changed(void **arg);
 extern void test_reasons(void **arg);
 
+/* walk_strip.c */
+extern void test_strip_as_sent(void **arg);
+extern void test_strip_anywhere(void **arg);
+extern void test_strip_damaged(void **arg);
+extern void test_strip_zeros(void **arg);
+extern void test_strip_stranger(void **arg);
+
 #endif /* WALK_BED_H */
