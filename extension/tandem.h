@@ -60,7 +60,7 @@ extern char *tandem_rdma_device;
 extern int tandem_rdma_gid_index; /* -1: that of the link's address */
 extern int tandem_rdma_poll_us;   /* us */
 extern int tandem_rdma_ring_size; /* kB */
-extern int tandem_nice; /* of link workers and walreceivers */
+extern int tandem_nice;           /* of link workers and walreceivers */
 
 extern bool tandem_is_async(const char *name);
 extern bool tandem_async_of_slot(const char *slot, char name[NAMEDATALEN]);
