@@ -869,6 +869,7 @@ receive_or_hold(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd, int *le
 		else
 			uplink_hold(why);
 		mode = MODE_LINK;
+		*wait_fd = uplink_fd(); /* our caller may wait at once, because the latch is set */
 		lost = true;
 	}
 	PG_END_TRY();

@@ -95,6 +95,13 @@ sub leads_to
 	return;
 }
 
+sub switch_wal
+{
+	$alpha->safe_psql('postgres',
+		"SET synchronous_commit = local; SELECT pg_logical_emit_message(true, '', ''), pg_switch_wal()");
+	return;
+}
+
 sub waits
 {
 	my ($who, $error) = @_;
@@ -166,6 +173,32 @@ is(walreceiver_pid($beta), $walreceiver, 'the walreceiver has not ended');
 set_on_beta('tandem.link', 'on');
 goes_on();
 
+# core streams, and what it sends fails: the connection is cut while the walreceiver is stopped, and
+# the first thing it does then is to send what a new setting asks for
+go_ahead();
+set_on_beta('tandem.link', 'off');
+ok(wait_for_receiver($beta, 'streaming without the link'), 'without the link core streams');
+freeze($walreceiver);
+$path->cut;
+set_on_beta('hot_standby_feedback', 'on');
+thaw($walreceiver);
+waits('core cannot send', '');
+is(walreceiver_pid($beta), $walreceiver, 'the walreceiver has not ended');
+set_on_beta('tandem.link', 'on');
+goes_on();
+
+# core streams, and hears nothing for so long that it would end the walreceiver
+set_on_beta('wal_receiver_timeout', '3s');
+go_ahead();
+set_on_beta('tandem.link', 'off');
+ok(wait_for_receiver($beta, 'streaming without the link'), 'without the link core streams');
+$path->blackhole;
+waits('core hears nothing', 'nothing was heard from the primary for too long');
+is(walreceiver_pid($beta), $walreceiver, 'the walreceiver has not ended');
+set_on_beta('tandem.link', 'on');
+set_on_beta('wal_receiver_timeout', '60s');
+goes_on();
+
 # primary_conninfo is changed: that ends the walreceiver in any case
 go_ahead();
 my $right = $beta->safe_psql('postgres', 'SHOW primary_conninfo');
@@ -187,5 +220,32 @@ set_on_beta('primary_conninfo', $wrong);
 waits('primary_conninfo leads to nobody', 'could not connect to the primary server');
 $beta->promote;
 is(rows(), $held + 1, 'promoted, the standby has all that it has received');
+$beta->stop;
+unlink $flag;
+
+# The primary does not have the WAL any more that follows what the standby holds.  So it has flushed
+# that, and there is nothing to wait for.  A segment that cannot be read says nothing of the kind.
+$alpha->safe_psql('postgres', "SELECT pg_drop_replication_slot('beta')");
+$beta = make_standby('gamma', $alpha, slot => undef);
+ok($session->finish, 'with another standby the commit is acknowledged');
+go_ahead();
+my $durable = $beta->safe_psql('postgres', 'SELECT durable_lsn FROM tandem.receiver');
+my $segment = $alpha->data_dir . '/pg_wal/' . $alpha->safe_psql('postgres', "SELECT pg_walfile_name('$durable')");
+$path->cut;
+ok(wait_until($beta, "SELECT state = 'connecting' FROM tandem.receiver"), 'the link is lost');
+unlink $flag;
+switch_wal();
+chmod(0, $segment) or die "could not change the mode of $segment: $!";
+$path->restore;
+waits('WAL that the primary cannot read', 'the primary refused the link: could not');
+$path->cut;
+chmod(0600, $segment) or die "could not change the mode of $segment: $!";
+switch_wal() foreach 1 .. 3;
+$alpha->safe_psql('postgres', 'CHECKPOINT');
+ok(!-e $segment, 'the primary has removed WAL that the standby needs');
+$path->restore;
+ok(wait_until($beta, "SELECT last_error LIKE '%has already been removed' FROM tandem.receiver"),
+	'the standby is told');
+ok(wait_until($beta, "SELECT count(*) = $held + 1 FROM t"), 'and replays what it holds');
 
 done_testing();
