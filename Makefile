@@ -23,6 +23,7 @@ OBJS = \
 	extension/offer.o \
 	extension/pg_tandem.o \
 	extension/priority.o \
+	extension/rcvanswer.o \
 	extension/rcvoffer.o \
 	extension/rcvflush.o \
 	extension/rcvring.o \

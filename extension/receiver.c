@@ -21,7 +21,6 @@
  */
 #include "receiver.h"
 
-#include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "fmgr.h"
@@ -29,7 +28,6 @@
 #include "postmaster/interrupt.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
-#include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -40,8 +38,6 @@
 #define CLOSE_US      100                /* WAL came during the last flush, or as good as */
 #define KEEPALIVE_MS  1000
 #define PUBLISH_US    5000
-#define IDLE_MS       100    /* how often to look around */
-#define LAZY_APPLY_MS 10     /* what was replayed may be told so late */
 #define PROBE_MS      10000  /* between two looks for the link */
 #define PROBE_MAX_MS  160000 /* if the link cannot be had again and again */
 #define PROBE_FAST_MS 100    /* while a look is under way */
@@ -69,10 +65,6 @@ static TimestampTz last_frame; /* when the primary was last heard */
 static int64 last_frame_time;  /* what its clock said */
 static bool frames_since_keepalive;
 static TimestampTz last_keepalive;
-static TimestampTz last_status;
-static TimestampTz last_feedback;
-static bool primary_has_xmin = true; /* so that the first feedback is sent */
-static XLogRecPtr applied_told;
 static bool tell_applied; /* sessions of the primary wait for replay */
 static TimestampTz next_probe;
 static int probe_ms = PROBE_MS;
@@ -107,93 +99,6 @@ receiver_show(TandemReceiverState state, const char *error)
 	SpinLockRelease(&show->mutex);
 	if (changed)
 		watchdog_wake();
-}
-
-/* -------------------------------------------------------- to the primary */
-
-static void
-put_frame(LinkFrameType type, const uint8_t *payload, size_t length)
-{
-	LinkHeader header = {.type = type};
-
-	if (uplink_conn == NULL)
-		return;
-	header.term = uplink_term;
-	header.lsn = rcvwal.durable;
-	header.time = GetCurrentTimestamp();
-
-	/*
-	 * If there is no room the primary does not read, and will be given up
-	 * for its silence; the next answer says more than this one.
-	 */
-	if (link_frame_put(uplink_conn, &header, payload, length))
-		(void) link_flush(uplink_conn);
-}
-
-static void
-send_ack(int64 echo)
-{
-	LinkAck ack = {.write = rcvwal.written, .flush = rcvwal.durable, .echo = echo};
-	uint8_t payload[sizeof(ack)];
-
-	ack.apply = applied_told = GetXLogReplayRecPtr(NULL);
-	last_status = GetCurrentTimestamp();
-	put_frame(LINK_ACK, payload, link_ack_encode(&ack, payload));
-}
-
-/*
- * hot_standby_feedback, on our own timer: core's starves while we are busy.
- * As XLogWalRcvSendHSFeedback() in walreceiver.c.
- */
-static void
-send_feedback(void)
-{
-	LinkFeedback feedback = {0};
-	uint8_t payload[sizeof(feedback)];
-	TimestampTz now = GetCurrentTimestamp();
-	FullTransactionId next;
-	bool wanted = wal_receiver_status_interval > 0 && hot_standby_feedback;
-
-	if ((!wanted && !primary_has_xmin) || !HotStandbyActive())
-		return;
-	if (last_feedback != 0 && !TimestampDifferenceExceeds(
-								  last_feedback, now, Max(wal_receiver_status_interval, 1) * 1000))
-		return;
-	last_feedback = now;
-	if (wanted)
-		GetReplicationHorizons(&feedback.xmin, &feedback.catalog_xmin);
-	next = ReadNextFullTransactionId();
-	feedback.xmin_epoch = feedback.catalog_xmin_epoch = EpochFromFullTransactionId(next);
-	if (XidFromFullTransactionId(next) < feedback.xmin)
-		feedback.xmin_epoch--;
-	if (XidFromFullTransactionId(next) < feedback.catalog_xmin)
-		feedback.catalog_xmin_epoch--;
-	put_frame(LINK_FEEDBACK, payload, link_feedback_encode(&feedback, payload));
-	primary_has_xmin = TransactionIdIsValid(feedback.xmin) ||
-					   TransactionIdIsValid(feedback.catalog_xmin);
-}
-
-/*
- * What replay has done and the clock asks for, between frames.  Unless
- * sessions wait for replay, what was replayed is told with the next answer, or
- * after LAZY_APPLY_MS: an answer of its own for each commit would cost both
- * sides a wake-up.  Returns when to look again, in ms.
- */
-static long
-send_status(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	bool replayed = GetXLogReplayRecPtr(NULL) != applied_told;
-	long waited = TimestampDifferenceMilliseconds(last_status, now);
-
-	send_feedback();
-	if ((replayed && (tell_applied || waited >= LAZY_APPLY_MS)) ||
-		(wal_receiver_status_interval > 0 && waited >= wal_receiver_status_interval * 1000L))
-	{
-		send_ack(0);
-		return IDLE_MS;
-	}
-	return replayed ? LAZY_APPLY_MS - waited : IDLE_MS;
 }
 
 /* ------------------------------------------------------ from the primary */
@@ -352,13 +257,7 @@ static void
 lose_link(const Batch *batch)
 {
 	if (batch->loss == UPLINK_LOST_DISK)
-	{
-		LinkNotice notice = {.reason = LINK_REASON_DISK};
-		uint8_t payload[LINK_NOTICE_MAX];
-
-		strlcpy(notice.message, batch->lost, sizeof(notice.message));
-		put_frame(LINK_NOTICE, payload, link_notice_encode(&notice, payload));
-	}
+		rcvanswer_disk(batch->lost);
 	uplink_down(batch->loss, batch->lost);
 	if (batch->refusal != NULL)
 		(void) uplink_refused(batch->refusal); /* ERROR if it will not pass */
@@ -416,7 +315,7 @@ flush_and_answer(const Batch *batch)
 	bool flushed = rcvwal_flush_ended();
 
 	if (flushed)
-		send_ack(batch->echo);
+		rcvanswer_ack(batch->echo);
 	if (rcvwal.begun == rcvwal.written && !(last && rcvflush_under_way() > 0))
 		return flushed;
 	if (last)
@@ -426,14 +325,14 @@ flush_and_answer(const Batch *batch)
 	else
 	{
 		if (batch->tell_written && !flushed)
-			send_ack(0);
+			rcvanswer_ack(0);
 		/* now, so that recovery replays during the flush */
 		if (batch->bound_moved || flushed)
 			publish(false);
 		if (!rcvwal_flush_begin(last_frame - flush_ended < CLOSE_US))
 			return flushed;
 	}
-	send_ack(batch->echo);
+	rcvanswer_ack(batch->echo);
 	return true;
 }
 
@@ -462,11 +361,11 @@ drain(void)
 
 	if (flush_and_answer(&batch))
 	{
-		flush_ended = last_status;
+		flush_ended = rcvanswer_last();
 		batch.bound_moved = true;
 	}
-	else if (batch.reply || (tell_applied && GetXLogReplayRecPtr(NULL) != applied_told))
-		send_ack(batch.echo);
+	else if (batch.reply || (tell_applied && rcvanswer_replayed()))
+		rcvanswer_ack(batch.echo);
 	if (batch.bound_moved)
 		publish(batch.lost != NULL);
 	if (batch.bound_moved || batch.reply)
@@ -696,7 +595,7 @@ keepalive_due(char **buffer, int *length)
 /*
  * Was the latch set because recovery has replayed all it was shown, and for
  * nothing else?  Then core need not see it; as there, the flag is reset before
- * the answer (which send_status() gives), so that no later call is missed.
+ * the answer (which rcvanswer_status() gives), so that no later call is missed.
  */
 static bool
 only_replay_called(void)
@@ -777,7 +676,7 @@ receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 	for (;;)
 	{
 		const char *without_link = NULL;
-		long wait_ms = IDLE_MS;
+		long wait_ms = RECEIVER_IDLE_MS;
 		bool open = uplink_conn != NULL && uplink_is_open();
 
 		if (open)
@@ -810,13 +709,10 @@ receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 						probe_ms = PROBE_MS;
 						rcvring_begin();
 						last_frame = GetCurrentTimestamp();
-						primary_has_xmin = true;
-						last_feedback = 0;
-						send_ack(0);
-						send_feedback();
+						rcvanswer_begin();
 						continue;
 					}
-					wait_ms = Min(wait_ms, send_status());
+					wait_ms = Min(wait_ms, rcvanswer_status(tell_applied));
 					break;
 				case UPLINK_NO_LINK:
 				case UPLINK_NEW_TIMELINE:
@@ -890,7 +786,7 @@ our_receive(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 	while (!receive_or_hold(conn, buffer, wait_fd, &length))
 	{
 		length = 0;
-		if (wait_for_events(IDLE_MS))
+		if (wait_for_events(RECEIVER_IDLE_MS))
 			break;
 		MemoryContextReset(context);
 	}
@@ -935,12 +831,9 @@ our_send(WalReceiverConn *conn, const char *buffer, int nbytes)
 	if (mode == MODE_LINK)
 	{
 		if (buffer[0] == 'r')
-			(void) send_status();
+			(void) rcvanswer_status(tell_applied);
 		else if (buffer[0] == 'h')
-		{
-			last_feedback = 0; /* core wants it said now */
-			send_feedback();
-		}
+			rcvanswer_feedback();
 		return;
 	}
 	if (mode == MODE_CORE && buffer[0] == 'r' && nbytes == sizeof(reply))

@@ -129,7 +129,19 @@ extern bool rcvring_next(LinkHeader *header, const uint8_t **payload, const char
 extern bool rcvring_idle(bool wait, const char **lost);
 extern bool rcvring_spin(void);
 
+/* ------------------------------------------------------------ rcvanswer.c */
+
+extern void rcvanswer_begin(void);
+extern void rcvanswer_ack(int64 echo);
+extern bool rcvanswer_replayed(void);
+extern TimestampTz rcvanswer_last(void);
+extern long rcvanswer_status(bool tell_applied);
+extern void rcvanswer_feedback(void);
+extern void rcvanswer_disk(const char *why);
+
 /* ------------------------------------------------------------- receiver.c */
+
+#define RECEIVER_IDLE_MS 100 /* how often to look around */
 
 extern void receiver_show(TandemReceiverState state, const char *error);
 
