@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""DR with two nodes and no witness, one at each end of a thin, slow and lossy line. When it is cut a
-primary of two voters stops, and tandemctl check says so before; with on_isolation = continue it never
-waits, and when the line is back the other site catches up over it."""
+"""DR with two nodes and no witness, one at each end of a thin, slow and lossy line, and then of one
+that is not so long. When it is cut a primary of two voters stops, and tandemctl check says so before;
+with on_isolation = continue it never waits, and when the line is back the other site catches up over it."""
 
 from netbed import *
 from cluster import *
@@ -72,6 +72,20 @@ ok(has_everything(), "restored: beta catches up over the line")
 say(f"6 MB and more after {now() - back:.1f} s; {line.command('stats')}")
 ok(cluster.writes(), "the client writes")
 cluster.gap(begin, 0.5, "line cut and restored: the primary never waits")
+
+# The other line of bench/wan, to a site that is near.
+line.end(lambda process: process.stdin.close())
+line = Wan(alpha.host, beta.host, rate="100Mbit", delay="1ms", loss="0.01%")
+ok(line.said.startswith("ready"), f"there is another line, 100 Mbit/s, 1 ms, 0.01 % ({line.said})")
+ok(has_everything() and cluster.writes(), "beta has everything, and the clients write")
+begin = now()
+line.command("cut")
+ok(cluster.wait(lambda: not link("true"), "the link is lost") and cluster.writes(), "it is cut: the client writes")
+line.command("restore")
+back = now()
+ok(has_everything() and cluster.writes(), "restored: beta catches up, and the client writes")
+say(f"after {now() - back:.1f} s; {line.command('stats')}")
+cluster.gap(begin, 0.5, "the near line cut and restored: the primary never waits")
 ok(cluster.load.stop() and has_everything() and cluster.load.check(alpha, beta), "nothing that was acknowledged is lost")
 line.end(lambda process: process.stdin.close())
 done()
