@@ -110,7 +110,10 @@ open_bus(PgUnit *u)
 
 /* ---------- is it stopped? ---------- */
 
-/* One that is being stopped is stopped: a start waits for the end of that. */
+/*
+ * One that is being stopped is stopped: a start waits for the end of that.  One that is being started is
+ * not: systemd has not noticed yet that nothing comes of it, and a start would join that one's job.
+ */
 static int
 on_state(sd_bus_message *m, void *arg, sd_bus_error *error)
 {
@@ -122,7 +125,7 @@ on_state(sd_bus_message *m, void *arg, sd_bus_error *error)
 	if (sd_bus_message_get_error(m) == NULL && sd_bus_message_enter_container(m, 'v', "s") >= 0)
 		(void) sd_bus_message_read(m, "s", &state);
 	u->active = strcmp(state, "active") == 0 || strcmp(state, "reloading") == 0;
-	u->stopped = !u->active;
+	u->stopped = !u->active && strcmp(state, "activating") != 0;
 	return 0;
 }
 

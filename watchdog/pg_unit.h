@@ -12,8 +12,11 @@
 
 typedef struct PgUnit PgUnit;
 
-/* A start that was asked for has ended: error is NULL, or says what systemd said.  (Debian's unit
- * succeeds even if PostgreSQL did not start.) */
+/*
+ * A start that was asked for has ended: error is NULL, or says what systemd said.  A unit whose
+ * ExecStart ignores failures, as Debian's does, fails by its PIDFile= only: without one it succeeds even
+ * if PostgreSQL did not start.
+ */
 typedef void (*PgUnitStarted)(void *user, const char *error);
 
 extern int
@@ -21,7 +24,7 @@ pg_unit_new(PgUnit **u, const char *unit, sd_event *event, PgUnitStarted started
 extern void pg_unit_free(PgUnit *u);
 /*
  * Does systemd know that the unit's PostgreSQL is dead?  Until it does, a start would do nothing and
- * count as done.  Asked until it is so: call again, soon; pg_unit_look_again() begins anew after
+ * count as done, or come to the end that one under way comes to.  Asked until it is so: call again, soon; pg_unit_look_again() begins anew after
  * another death.  True, too, if systemd cannot be asked.
  */
 extern void pg_unit_look_again(PgUnit *u);

@@ -202,6 +202,7 @@ on_death(sd_event_source *source, int fd, uint32_t events, void *arg)
 {
 	Postgres *p = arg;
 	bool asked = p->signalled || p->goal == GOAL_KILL;
+	bool quick = !asked && p->mine && !p->has_role && p->now - p->found_at < POSTGRES_QUICK_LIMIT;
 
 	(void) source;
 	(void) fd;
@@ -214,7 +215,11 @@ on_death(sd_event_source *source, int fd, uint32_t events, void *arg)
 	if (!asked)
 		postgres_told(p, "stop", "the postmaster (process %d) has died", (int) p->pid);
 	lost_postmaster(p);
-	postgres_goal_failed(p);
+	if (!(quick && postgres_tries_again(p)))
+	{
+		p->quick_ends = 0;
+		postgres_goal_failed(p);
+	}
 	scan(p);
 	postgres_advance(p);
 	update(p);
@@ -288,6 +293,7 @@ on_report(void *user, const WatchReport *report)
 		return;
 	p->look.report = *report;
 	p->has_report = p->has_role = true;
+	p->quick_ends = 0;
 	p->report_at = p->now;
 	if (report->role == WATCH_RECOVERING)
 	{

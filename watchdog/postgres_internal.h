@@ -15,6 +15,9 @@
 #include "task.h"
 #include "watch.h"
 
+/* us: a start that ends within that ended at once; what a unit takes to say so is in it */
+#define POSTGRES_QUICK_LIMIT 5000000
+
 /* What was asked for last.  It is over when it is reached, or has failed: the decision core asks
  * again. */
 typedef enum PgGoal
@@ -106,9 +109,10 @@ struct Postgres
 	int64_t start_at;
 	bool start_standby;
 	bool unit_done;
+	bool unit_quick; /* and that within POSTGRES_QUICK_LIMIT */
 	Task *task;
 	Program *server;
-	int quick_ends; /* starts of it in a row that ended before it was found */
+	int quick_ends; /* starts in a row that ended at once */
 	PgUnit *unit;
 	int64_t promoted_at; /* the last signal to promote */
 	int64_t follow_at;   /* not before: it failed */
@@ -153,6 +157,9 @@ extern void postgres_found(Postgres *p);
 extern void postgres_died(Postgres *p);
 /* The postmaster died on the way to the goal: it is asked for again, and so counted. */
 extern void postgres_goal_failed(Postgres *p);
+/* A start has ended at once: the goal stays, and it is tried again, unless it was the second time in a
+ * row (false). */
+extern bool postgres_tries_again(Postgres *p);
 /* The slots of the other nodes. */
 extern void postgres_slots(Postgres *p);
 extern bool postgres_run_busy(const Postgres *p);

@@ -74,6 +74,8 @@ typedef struct Files
 	int node;
 	bool standby; /* write whom it follows, and standby.signal */
 	bool running; /* it runs: only what it follows */
+	bool lives;   /* somebody has started it since it was found dead */
+	bool stale;   /* postmaster.pid names another process */
 	bool promote; /* make the file that asks for a promotion */
 	const char *failed;
 } Files;
@@ -103,9 +105,8 @@ remove_socket_lock(const Files *f)
 }
 
 static int
-write_files(void *data)
+write_as_user(Files *f)
 {
-	Files *f = data;
 	const char *directory = f->follow.data_directory;
 	char path[PG_FILE_PATH];
 	int r = 0;
@@ -117,10 +118,9 @@ write_files(void *data)
 		return pg_file_join(path, directory, "promote") ? pg_file_write(path, "", 0600)
 														: -ENAMETOOLONG;
 	}
-	f->place.path = directory;
-	if (!f->running)
+	if (!f->running && !f->lives)
 		remove_socket_lock(f);
-	if (!f->running && pg_postmaster_file_is_stale(&f->place))
+	if (f->stale)
 	{
 		f->failed = "remove a postmaster.pid that names another process";
 		if (!pg_file_join(path, directory, "postmaster.pid"))
@@ -138,6 +138,22 @@ write_files(void *data)
 		return r;
 	f->failed = "write postgresql.auto.conf";
 	return follow_write(&f->follow, directory);
+}
+
+/* Who lives there is looked up with tandemd's own rights: the user's do not show every process. */
+static int
+write_files(void *data)
+{
+	Files *f = data;
+	pid_t single = 0;
+
+	f->place.path = f->follow.data_directory;
+	if (pg_place_look(&f->place) && !f->running)
+	{
+		f->lives = pg_postmaster_find(&f->place, &single) != 0 || single != 0;
+		f->stale = !f->lives && pg_postmaster_file_is_stale(&f->place);
+	}
+	return write_as_user(f);
 }
 
 static bool
@@ -179,6 +195,7 @@ static void
 start_ended(Postgres *p, const char *error)
 {
 	p->start = START_NONE;
+	p->quick_ends = 0;
 	postgres_goal_failed(p);
 	if (error != NULL)
 	{
@@ -193,6 +210,23 @@ start_ended(Postgres *p, const char *error)
 	postgres_wake(p);
 }
 
+/*
+ * Shared memory of the one before may be in use for an instant after its last process is seen to be
+ * dead (the kernel frees it later than /proc tells): PostgreSQL then ends before or after it has
+ * written postmaster.pid.
+ */
+bool
+postgres_tries_again(Postgres *p)
+{
+	p->nothing_lives = false;
+	if (p->quick_ends >= QUICK_ENDS || p->clean != CLEAN_NONE)
+		return false;
+	p->quick_ends++;
+	p->start = START_NONE;
+	postgres_wake(p);
+	return true;
+}
+
 static void
 server_ended(void *user, int status, const char *output)
 {
@@ -204,19 +238,8 @@ server_ended(void *user, int status, const char *output)
 	if (p->start != START_RUN || p->pid != 0)
 		return; /* its pidfd tells the rest */
 	p->now = lease_file_now();
-	p->nothing_lives = false;
-	/*
-	 * Shared memory of the one before may be in use for an instant after its last process is seen
-	 * to be dead (the kernel frees it later than /proc tells): it starts when tried again.
-	 */
-	if (p->quick_ends < QUICK_ENDS && p->clean == CLEAN_NONE)
-	{
-		p->quick_ends++;
-		p->start = START_NONE;
-		postgres_wake(p);
+	if (postgres_tries_again(p))
 		return;
-	}
-	p->quick_ends = 0;
 	snprintf(text, sizeof(text), "PostgreSQL did not start (%s): see \"%s\"",
 			 program_status_text(status), p->config->log_file);
 	start_ended(p, text);
@@ -263,8 +286,9 @@ unit_started(void *user, const char *error)
 	if (p->start != START_RUN)
 		return;
 	p->unit_done = true;
-	p->start_at = p->now; /* Debian's unit succeeds even if the server did not start */
-	if (error != NULL)
+	p->unit_quick = p->now - p->start_at < POSTGRES_QUICK_LIMIT;
+	p->start_at = p->now; /* a unit may succeed even if the server did not start */
+	if (error != NULL && !(p->unit_quick && postgres_tries_again(p)))
 		start_ended(p, error);
 	postgres_wake(p);
 }
@@ -358,7 +382,10 @@ watch_unit(Postgres *p)
 	if (p->start != START_RUN || p->unit == NULL || p->pid != 0 || !p->nothing_lives)
 		return;
 	if (p->unit_done && p->now - p->start_at > FOUND_LIMIT)
-		start_ended(p, "PostgreSQL did not start: see its own log");
+	{
+		if (!(p->unit_quick && postgres_tries_again(p)))
+			start_ended(p, "PostgreSQL did not start: see its own log");
+	}
 	else if (!p->unit_done && p->now - p->start_at > UNIT_LIMIT + p->config->start_timeout)
 		start_ended(p, "systemd does not answer whether PostgreSQL has started");
 }
@@ -368,7 +395,6 @@ postgres_found(Postgres *p)
 {
 	bool started = p->start == START_RUN;
 
-	p->quick_ends = 0;
 	p->start = START_NONE;
 	if (started)
 		postgres_told(p, "start", "PostgreSQL has been started (process %d)", (int) p->pid);

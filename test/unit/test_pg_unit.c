@@ -42,7 +42,8 @@ static char last_error[500];
 
 static const char *result; /* of jobs; "refuse": StartUnit is an error */
 static bool forgot;        /* ResetFailedUnit was called before */
-static int late;           /* it is seen active so many times more */
+static int late;           /* it is seen in this state so many times more */
+static const char *late_state = "active";
 
 static int
 on_nothing(sd_bus_message *m, void *user, sd_bus_error *error)
@@ -73,7 +74,8 @@ on_start(sd_bus_message *m, void *user, sd_bus_error *error)
 	if (sd_bus_message_read(m, "ss", &name, &mode) < 0 || strcmp(name, UNIT) != 0 ||
 		strcmp(mode, "replace") != 0 || !forgot)
 		return sd_bus_error_set(error, "org.test.Wrong", "wrong arguments");
-	if ((late > 0) != (strcmp(sd_bus_message_get_member(m), "RestartUnit") == 0))
+	if ((late > 0 && strcmp(late_state, "active") == 0) !=
+		(strcmp(sd_bus_message_get_member(m), "RestartUnit") == 0))
 		return sd_bus_error_set(error, "org.test.Wrong", "nothing would come of it");
 	if (strcmp(result, "refuse") == 0)
 		return sd_bus_error_set(error, "org.freedesktop.systemd1.NoSuchUnit", "Unit not found.");
@@ -103,7 +105,7 @@ get_property(sd_bus *b, const char *path, const char *interface, const char *pro
 	(void) user;
 	(void) error;
 	if (strcmp(property, "ActiveState") == 0)
-		value = late > 0 && late-- > 0 ? "active" : "failed";
+		value = late > 0 && late-- > 0 ? late_state : "failed";
 	return sd_bus_message_append(reply, "s", value);
 }
 
@@ -353,6 +355,30 @@ test_noticed_late(void **state)
 	assert_true(asked_until_stopped(1000) >= 0);
 }
 
+/* The start before has failed, and its job has not ended: another start would end as that does. */
+static void
+test_start_fails_late(void **state)
+{
+	(void) state;
+	late = 5;
+	late_state = "activating";
+	start_manager("done");
+	assert_true(asked_until_stopped(1000) >= 5);
+	assert_int_equal(pg_unit_start(unit), 0);
+	run_until_end(1);
+	assert_string_equal(last_error, "");
+	end_process(&manager);
+	/* it never does: what is under way is waited for, not stopped */
+	late = 1000000;
+	start_manager("done");
+	assert_int_equal(asked_until_stopped(50), -1);
+	assert_int_equal(pg_unit_start(unit), 0);
+	run_until_end(2);
+	assert_string_equal(last_error, "");
+	late = 0;
+	late_state = "active";
+}
+
 static void
 test_no_such_unit(void **state)
 {
@@ -414,6 +440,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_start, begin, end),
 		cmocka_unit_test_setup_teardown(test_start_fails, begin, end),
 		cmocka_unit_test_setup_teardown(test_noticed_late, begin, end),
+		cmocka_unit_test_setup_teardown(test_start_fails_late, begin, end),
 		cmocka_unit_test_setup_teardown(test_no_such_unit, begin, end),
 		cmocka_unit_test_setup_teardown(test_nobody_answers, begin, end),
 		cmocka_unit_test_setup_teardown(test_bus_restarts, begin, end),
