@@ -529,6 +529,24 @@ fence_of_old_boot(World *w, int p, int q)
 	run_for(w, 2 * SEC, 3 * SEC);
 }
 
+/*
+ * Rule 19: the primary's host is powered off, and the standby, which nobody hears, takes over.  Then
+ * that host boots and goes on in its old term.  The third node holds its record, but does not vote:
+ * that is no reason to power the new primary off.
+ */
+static void
+old_primary_boots(World *w, int p, int q)
+{
+	isolate(w, q);
+	host_crash(w, p);
+	if (!wait_for(w, claimed, q, 8 * SEC))
+		return;
+	run_for(w, 0, 300 * MS);
+	host_boot(w, p, true);
+	run_for(w, 3 * SEC, 4 * SEC);
+	join_net(w, q);
+}
+
 /* Rule 21 b: both others are really off; the operator says so.  Later they come back. */
 static void
 override(World *w, int p, int q)
@@ -610,6 +628,12 @@ three_fence(void)
 	return !opt.two && opt.fence && !opt.third && !opt.dr;
 }
 
+static bool
+two_of_three_data(void)
+{
+	return opt.two && opt.third && opt.fence;
+}
+
 static const struct
 {
 	const char *name;
@@ -633,6 +657,7 @@ static const struct
 	{"standby-is-ahead", three, standby_is_ahead},
 	{"short-history", three_data, short_history},
 	{"fence-of-old-boot", three_fence, fence_of_old_boot},
+	{"old-primary-boots", two_of_three_data, old_primary_boots},
 	{"override", three_nofence, override},
 	{"override-eligibility", three, override_eligibility},
 };
