@@ -567,6 +567,24 @@ our_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *opts)
 	return true;
 }
 
+/* A keepalive for core, as if the primary had sent it.  Returns its length. */
+static int
+make_keepalive(char **buffer)
+{
+	static char keepalive[1 + 8 + 8 + 1];
+	uint64 lsn = pg_hton64(rcvwal.bound);
+	uint64 sent = pg_hton64((uint64) last_frame_time);
+
+	frames_since_keepalive = false;
+	last_keepalive = GetCurrentTimestamp();
+	keepalive[0] = 'k';
+	memcpy(keepalive + 1, &lsn, 8);
+	memcpy(keepalive + 9, &sent, 8);
+	keepalive[17] = 0; /* no reply wanted */
+	*buffer = keepalive;
+	return sizeof(keepalive);
+}
+
 /*
  * Give core a keepalive if the primary has been heard since the last one.  It
  * keeps wal_receiver_timeout from striking and pg_stat_wal_receiver true.
@@ -574,21 +592,10 @@ our_startstreaming(WalReceiverConn *conn, const WalRcvStreamOptions *opts)
 static bool
 keepalive_due(char **buffer, int *length)
 {
-	static char keepalive[1 + 8 + 8 + 1];
-	TimestampTz now = GetCurrentTimestamp();
-	uint64 lsn = pg_hton64(rcvwal.bound);
-	uint64 sent = pg_hton64((uint64) last_frame_time);
-
-	if (!frames_since_keepalive || !TimestampDifferenceExceeds(last_keepalive, now, KEEPALIVE_MS))
+	if (!frames_since_keepalive ||
+		!TimestampDifferenceExceeds(last_keepalive, GetCurrentTimestamp(), KEEPALIVE_MS))
 		return false;
-	frames_since_keepalive = false;
-	last_keepalive = now;
-	keepalive[0] = 'k';
-	memcpy(keepalive + 1, &lsn, 8);
-	memcpy(keepalive + 9, &sent, 8);
-	keepalive[17] = 0; /* no reply wanted */
-	*buffer = keepalive;
-	*length = sizeof(keepalive);
+	*length = make_keepalive(buffer);
 	return true;
 }
 
@@ -724,7 +731,15 @@ receive_in_context(WalReceiverConn *conn, char **buffer, pgsocket *wait_fd)
 			}
 		}
 		if (without_link != NULL && stream_by_core(conn, without_link))
+		{
+			/*
+			 * The primary has just answered: core's time for silence begins
+			 * now, as ours does (check_silence()), which is to end first.
+			 */
+			if (mode == MODE_CORE && last_frame_time != 0)
+				return make_keepalive(buffer);
 			return receive_in_context(conn, buffer, wait_fd);
+		}
 		if (keepalive_due(buffer, &length))
 			return length;
 		wait_ms = publish_rest(wait_ms);
