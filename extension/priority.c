@@ -85,5 +85,9 @@ priority_set(bool raised)
 int
 priority_of(pid_t pid)
 {
-	return getpriority(PRIO_PROCESS, (id_t) pid);
+	int nice;
+
+	errno = 0; /* -1 is a nice value, too */
+	nice = getpriority(PRIO_PROCESS, (id_t) pid);
+	return errno == 0 ? nice : 0;
 }

@@ -60,8 +60,8 @@ extern void link_codec_destroy(LinkCodec *codec);
 /*
  * The sending side: put up to LINK_COMPRESS_MAX bytes at link_codec_room(),
  * then compress them to 'to', which has room for LINK_MAX_PAYLOAD bytes; they
- * are the WAL at 'lsn', and are changed.  Returns the length of the payload; 0 when the codec fails, which leaves the
- * stream of no use.
+ * are the WAL at 'lsn', and are changed.  Returns the length of the payload; 0
+ * when the codec fails, which leaves the stream of no use.
  */
 extern uint8_t *link_codec_room(LinkCodec *codec);
 extern size_t link_codec_compress(LinkCodec *codec, uint64_t lsn, size_t length, uint8_t *to);

@@ -20,13 +20,20 @@
 
 #include "strip.h"
 
-/* XLogPageHeaderData */
-#define PAGE_INFO        2  /* offset of xlp_info */
-#define PAGE_REMAINING   16 /* and of xlp_rem_len */
-#define PAGE_HEADER      24
-#define PAGE_LONG_HEADER 40
+/* XLogPageHeaderData, whose own header needs a backend */
+typedef struct PageHeader
+{
+	uint16_t magic;
+	uint16_t info;
+	uint32_t timeline;
+	uint64_t address;
+	uint32_t remaining; /* of the record that begins on a page before */
+	uint32_t padding;
+} PageHeader;
+
 #define PAGE_CONTINUES   0x0001 /* XLP_FIRST_IS_CONTRECORD */
 #define PAGE_IS_LONG     0x0002 /* XLP_LONG_HEADER */
+#define PAGE_LONG_HEADER 40
 
 /* Goes through the records of one frame. */
 typedef struct Walk
@@ -45,33 +52,6 @@ typedef struct Record
 	bool whole;      /* all of it is in this frame, and its header on one page */
 } Record;
 
-static uint16_t
-get16(const uint8_t *from)
-{
-	uint16_t value;
-
-	memcpy(&value, from, sizeof(value));
-	return value;
-}
-
-static uint32_t
-get32(const uint8_t *from)
-{
-	uint32_t value;
-
-	memcpy(&value, from, sizeof(value));
-	return value;
-}
-
-static uint64_t
-get64(const uint8_t *from)
-{
-	uint64_t value;
-
-	memcpy(&value, from, sizeof(value));
-	return value;
-}
-
 /* How much of the page is left; all of it at its begin. */
 static size_t
 rest_of_page(const Walk *walk)
@@ -79,19 +59,24 @@ rest_of_page(const Walk *walk)
 	return XLOG_BLCKSZ - (walk->lsn + walk->at) % XLOG_BLCKSZ;
 }
 
-/* At the begin of a page: go behind its header.  False at the end of the frame. */
+/*
+ * At the begin of a page: go behind its header, and tell how much of a record
+ * goes on there.  False at the end of the frame.
+ */
 static bool
-skip_header(Walk *walk)
+skip_header(Walk *walk, uint32_t *remaining)
 {
-	const uint8_t *page = walk->wal + walk->at;
+	PageHeader page;
 	size_t size;
 
-	if (walk->length - walk->at < PAGE_HEADER)
+	if (walk->length - walk->at < sizeof(page))
 		return false;
-	size = (get16(page + PAGE_INFO) & PAGE_IS_LONG) != 0 ? PAGE_LONG_HEADER : PAGE_HEADER;
+	memcpy(&page, walk->wal + walk->at, sizeof(page));
+	size = (page.info & PAGE_IS_LONG) != 0 ? PAGE_LONG_HEADER : sizeof(page);
 	if (walk->length - walk->at < size)
 		return false;
 	walk->at += size;
+	*remaining = (page.info & PAGE_CONTINUES) != 0 ? page.remaining : 0;
 	return true;
 }
 
@@ -102,11 +87,13 @@ skip_header(Walk *walk)
 static bool
 skip_data(Walk *walk, uint32_t length, pg_crc32c *crc)
 {
+	uint32_t remaining;
+
 	while (length > 0)
 	{
 		size_t n;
 
-		if (rest_of_page(walk) == XLOG_BLCKSZ && !skip_header(walk))
+		if (rest_of_page(walk) == XLOG_BLCKSZ && !skip_header(walk, &remaining))
 			return false;
 		n = Min(rest_of_page(walk), length);
 		if (walk->length - walk->at < n)
@@ -123,15 +110,12 @@ skip_data(Walk *walk, uint32_t length, pg_crc32c *crc)
 static bool
 find_record(Walk *walk)
 {
-	uint32_t remaining = 0;
+	uint32_t remaining;
 
 	walk->lost = false;
 	walk->at += rest_of_page(walk) % XLOG_BLCKSZ;
-	if (walk->at > walk->length || walk->length - walk->at < PAGE_HEADER)
-		return false;
-	if ((get16(walk->wal + walk->at + PAGE_INFO) & PAGE_CONTINUES) != 0)
-		remaining = get32(walk->wal + walk->at + PAGE_REMAINING);
-	return skip_header(walk) && skip_data(walk, remaining, NULL);
+	return walk->at <= walk->length && skip_header(walk, &remaining) &&
+		   skip_data(walk, remaining, NULL);
 }
 
 static void
@@ -148,6 +132,8 @@ walk_begin(Walk *walk, uint64_t lsn, const uint8_t *wal, size_t length)
 static bool
 walk_next(Walk *walk, Record *record)
 {
+	uint32_t remaining;
+
 	for (;;)
 	{
 		if (walk->lost && !find_record(walk))
@@ -155,16 +141,16 @@ walk_next(Walk *walk, Record *record)
 		walk->at += -(walk->lsn + walk->at) % MAXIMUM_ALIGNOF;
 		if (walk->at >= walk->length)
 			return false;
-		if (rest_of_page(walk) == XLOG_BLCKSZ && !skip_header(walk))
+		if (rest_of_page(walk) == XLOG_BLCKSZ && !skip_header(walk, &remaining))
 			return false;
-		if (walk->length - walk->at < sizeof(uint32_t))
+		if (walk->length - walk->at < sizeof(record->length))
 			return false;
 		record->at = walk->at;
-		record->length = get32(walk->wal + walk->at);
+		memcpy(&record->length, walk->wal + walk->at, sizeof(record->length));
 		if (record->length >= SizeOfXLogRecord)
 			break;
 		walk->lost = true; /* the rest of a segment after a switch, or not WAL at all */
-		walk->at += sizeof(uint32_t);
+		walk->at += sizeof(record->length);
 	}
 	record->whole = rest_of_page(walk) >= SizeOfXLogRecord;
 	if (!skip_data(walk, record->length, NULL))
@@ -190,11 +176,25 @@ crc_of(const Walk *walk, const Record *record)
 	return crc;
 }
 
-static bool
-is_stripped(const uint8_t *record)
+static XLogRecord
+get_header(const uint8_t *wal, const Record *record)
 {
-	return get64(record + offsetof(XLogRecord, xl_prev)) == 0 &&
-		   get32(record + offsetof(XLogRecord, xl_crc)) == 0;
+	XLogRecord header;
+
+	memcpy(&header, wal + record->at, SizeOfXLogRecord);
+	return header;
+}
+
+static void
+put_header(uint8_t *wal, const Record *record, const XLogRecord *header)
+{
+	memcpy(wal + record->at, header, SizeOfXLogRecord);
+}
+
+static bool
+is_stripped(const XLogRecord *header)
+{
+	return header->xl_prev == 0 && header->xl_crc == 0;
 }
 
 /*
@@ -227,19 +227,21 @@ static bool
 is_plain(pg_attribute_unused() const Walk *walk, const Record *record,
 		 pg_attribute_unused() uint64_t before, uint8_t *wal)
 {
-	return !is_stripped(wal + record->at);
+	XLogRecord header = get_header(wal, record);
+
+	return !is_stripped(&header);
 }
 
 static bool
 strip_record(const Walk *walk, const Record *record, uint64_t before, uint8_t *wal)
 {
-	uint8_t *header = wal + record->at;
+	XLogRecord header = get_header(wal, record);
 
-	if (get64(header + offsetof(XLogRecord, xl_prev)) == before &&
-		get32(header + offsetof(XLogRecord, xl_crc)) == crc_of(walk, record))
+	if (header.xl_prev == before && header.xl_crc == crc_of(walk, record))
 	{
-		memset(header + offsetof(XLogRecord, xl_prev), 0, sizeof(XLogRecPtr));
-		memset(header + offsetof(XLogRecord, xl_crc), 0, sizeof(pg_crc32c));
+		header.xl_prev = 0;
+		header.xl_crc = 0;
+		put_header(wal, record, &header);
 	}
 	return true;
 }
@@ -247,14 +249,14 @@ strip_record(const Walk *walk, const Record *record, uint64_t before, uint8_t *w
 static bool
 restore_record(const Walk *walk, const Record *record, uint64_t before, uint8_t *wal)
 {
-	uint8_t *header = wal + record->at;
-	pg_crc32c crc;
+	XLogRecord header = get_header(wal, record);
 
-	if (is_stripped(header))
+	if (is_stripped(&header))
 	{
-		memcpy(header + offsetof(XLogRecord, xl_prev), &before, sizeof(before));
-		crc = crc_of(walk, record);
-		memcpy(header + offsetof(XLogRecord, xl_crc), &crc, sizeof(crc));
+		header.xl_prev = before;
+		put_header(wal, record, &header);
+		header.xl_crc = crc_of(walk, record); /* which is over xl_prev, too */
+		put_header(wal, record, &header);
 	}
 	return true;
 }

@@ -10,7 +10,6 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use TandemPair;
 use Test::More;
-use Time::HiRes qw(usleep);
 
 my $tools = abs_path(PostgreSQL::Test::Utils::tempdir());
 my $flag = "$tools/flag";

@@ -24,8 +24,8 @@ pg_unit_new(PgUnit **u, const char *unit, sd_event *event, PgUnitStarted started
 extern void pg_unit_free(PgUnit *u);
 /*
  * Does systemd know that the unit's PostgreSQL is dead?  Until it does, a start would do nothing and
- * count as done, or come to the end that one under way comes to.  Asked until it is so: call again, soon; pg_unit_look_again() begins anew after
- * another death.  True, too, if systemd cannot be asked.
+ * count as done, or come to the end that one under way comes to.  Asked until it is so: call again,
+ * soon; pg_unit_look_again() begins anew after another death.  True, too, if systemd cannot be asked.
  */
 extern void pg_unit_look_again(PgUnit *u);
 extern bool pg_unit_is_stopped(PgUnit *u);

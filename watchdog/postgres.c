@@ -202,12 +202,13 @@ on_death(sd_event_source *source, int fd, uint32_t events, void *arg)
 {
 	Postgres *p = arg;
 	bool asked = p->signalled || p->goal == GOAL_KILL;
-	bool quick = !asked && p->mine && !p->has_role && p->now - p->found_at < POSTGRES_QUICK_LIMIT;
+	bool quick;
 
 	(void) source;
 	(void) fd;
 	(void) events;
 	p->now = lease_file_now();
+	quick = !asked && p->mine && !p->has_role && p->now - p->found_at < POSTGRES_QUICK_LIMIT;
 	/* It is our child, too, if we have started it and then ourselves anew (reload).  A child that is
 	 * not reaped keeps its pid, and with it postmaster.pid and a unit's PIDFile in force. */
 	if (p->server == NULL || program_pid(p->server) != p->pid)

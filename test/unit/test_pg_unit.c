@@ -328,6 +328,19 @@ asked_until_stopped(int limit)
 	return -1;
 }
 
+/* The unit never comes to be stopped: a start is asked for all the same, as the second job. */
+static void
+start_in_spite(void)
+{
+	late = 1000000;
+	start_manager("done");
+	assert_int_equal(asked_until_stopped(50), -1);
+	assert_int_equal(pg_unit_start(unit), 0);
+	run_until_end(2);
+	assert_string_equal(last_error, "");
+	late = 0;
+}
+
 /* PostgreSQL is dead, and systemd has not noticed: it would take a start for one that is done. */
 static void
 test_noticed_late(void **state)
@@ -343,13 +356,7 @@ test_noticed_late(void **state)
 	assert_true(asked_until_stopped(1000) >= 1);
 	end_process(&manager);
 	/* it never does: so it is told to stop what is there first */
-	late = 1000000;
-	start_manager("done");
-	assert_int_equal(asked_until_stopped(50), -1);
-	assert_int_equal(pg_unit_start(unit), 0);
-	run_until_end(2);
-	assert_string_equal(last_error, "");
-	late = 0;
+	start_in_spite();
 	/* nobody to ask: a start would say why */
 	end_process(&manager);
 	assert_true(asked_until_stopped(1000) >= 0);
@@ -369,13 +376,7 @@ test_start_fails_late(void **state)
 	assert_string_equal(last_error, "");
 	end_process(&manager);
 	/* it never does: what is under way is waited for, not stopped */
-	late = 1000000;
-	start_manager("done");
-	assert_int_equal(asked_until_stopped(50), -1);
-	assert_int_equal(pg_unit_start(unit), 0);
-	run_until_end(2);
-	assert_string_equal(last_error, "");
-	late = 0;
+	start_in_spite();
 	late_state = "active";
 }
 
