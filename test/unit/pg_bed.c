@@ -292,7 +292,9 @@ bed_make_alpha(Bed *b)
 	bed_set(b->data, "listen_addresses = '127.0.0.1'");
 	bed_shell("echo \"unix_socket_directories = '%s'\nport = %d\" >>%s/postgresql.conf", b->top,
 			  b->port, b->data);
+	/* mmap: a server that is killed leaves nothing behind in /dev/shm */
 	bed_set(b->data, "shared_buffers = 8MB\nfsync = off\nmax_connections = 20\nwal_log_hints = on\n"
+					 "dynamic_shared_memory_type = mmap\n"
 					 "max_wal_size = 200MB\nwal_keep_size = 64MB");
 }
 
