@@ -542,6 +542,19 @@ def other_load(seconds=1):
     return 1 - (idle2 - idle) / max(total2 - total, 1)
 
 
+def command_line():
+    """How the benchmark was called, for the raw results, but for where they and the servers were."""
+    words = [os.path.basename(sys.argv[0])]
+    arguments = iter(sys.argv[1:])
+    for word in arguments:
+        option, is_one, _ = word.partition("=")
+        if option not in ("--out", "--dir"):
+            words.append(word)
+        elif not is_one:
+            next(arguments)
+    return "# command\t" + " ".join(words) + "\n"
+
+
 def result_paths(directory, name):
     """Where the raw results and the table go: (NAME.tsv, NAME.txt)."""
     os.makedirs(directory, exist_ok=True)
